@@ -16,6 +16,8 @@ pub struct Descriptor {
     pub size_bytes: u64,
     /// Whether the content is itself a manifest or an index.
     pub is_manifest: bool,
+    /// Whether the content is a file system layer: a tar, compressed or not.
+    pub is_layer: bool,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +37,9 @@ struct Document {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawDescriptor {
+    media_type: Option<String>,
     digest: Option<String>,
     size: Option<u64>,
 }
@@ -67,6 +71,11 @@ pub fn descriptors(manifest: &[u8]) -> Vec<Descriptor> {
         })
         .take(DESCRIPTORS_MAX)
         .collect()
+}
+
+/// `application/vnd.docker.image.rootfs.(foreign.)diff.tar…` and `application/vnd.oci.image.layer…v1.tar…`
+fn is_layer(media_type: &str) -> bool {
+    media_type.contains(".rootfs.") || media_type.starts_with("application/vnd.oci.image.layer.")
 }
 
 /// The media type that `manifest` has by its own `mediaType` field, else by its structure; `None` when it is no

@@ -29,6 +29,11 @@ impl MediaType {
     /// `application/vnd.docker.distribution.manifest.v1+json`: schema 1 without signatures.
     pub const DOCKER_SCHEMA1: &'static str = "application/vnd.docker.distribution.manifest.v1+json";
 
+    /// The type of an image index, and of a list of referrers.
+    pub fn oci_index() -> Self {
+        Self(Self::OCI_INDEX.into())
+    }
+
     /// The type as a string.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,0 +1,48 @@
+//! What verified manifests say of blobs that are not here yet: their length, and whether they are layers.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::fill::Expectation;
+use crate::oci::{Digest, descriptors};
+use crate::store::Manifest;
+
+/// The most blobs remembered. When it is reached all are forgotten: manifests that are asked for teach them anew.
+const EXPECTATIONS_MAX: usize = 200_000;
+
+/// Expectations by blob.
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    expectations: HashMap<Digest, Expectation>,
+    learned: HashSet<Digest>,
+}
+
+impl Descriptors {
+    /// Remembers what `manifest` names.
+    pub(super) fn learn(&self, manifest: &Manifest) {
+        if self.state.lock().unwrap_or_else(PoisonError::into_inner).learned.contains(&manifest.digest) {
+            return;
+        }
+        let named = descriptors(&manifest.body);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.expectations.len() + named.len() > EXPECTATIONS_MAX || state.learned.len() >= EXPECTATIONS_MAX {
+            *state = State::default();
+        }
+        state.learned.insert(manifest.digest);
+        for descriptor in named.into_iter().filter(|descriptor| !descriptor.is_manifest) {
+            let length = Some(descriptor.size_bytes);
+            state.expectations.insert(descriptor.digest, Expectation { length, is_layer: descriptor.is_layer });
+        }
+    }
+
+    /// What is known of the blob `digest`.
+    pub(super) fn expectation(&self, digest: &Digest) -> Expectation {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.expectations.get(digest).copied().unwrap_or_default()
+    }
+}
