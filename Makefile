@@ -15,8 +15,8 @@ CARGO_DENY := $(LARDER_TOOLS_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-den
 
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 60
-FUZZ_HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-# What cargo-fuzz passes too, without a sanitizer: coverage counters that libFuzzer reads. Stable flags all.
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+# As cargo-fuzz does it, but without a sanitizer, so that the stable compiler will do: counters that libFuzzer reads.
 FUZZ_RUSTFLAGS := --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module \
 	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares

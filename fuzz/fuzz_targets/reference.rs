@@ -9,10 +9,15 @@ fuzz_target!(|text: &str| {
         text.parse::<RepoName>().ok().map(|name| name.to_string()),
         text.parse::<Tag>().ok().map(|tag| tag.to_string()),
         text.parse::<Digest>().ok().map(|digest| digest.to_string()),
-        text.parse::<Reference>().ok().map(|reference| reference.to_string()),
+        text.parse::<Reference>()
+            .ok()
+            .map(|reference| reference.to_string()),
     ];
     for shown in shown.into_iter().flatten() {
         assert_eq!(shown, text);
-        assert!(!shown.split('/').any(|step| matches!(step, "" | "." | "..")), "{shown}");
+        assert!(
+            !shown.split('/').any(|step| matches!(step, "" | "." | "..")),
+            "{shown}"
+        );
     }
 });

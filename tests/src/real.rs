@@ -1,8 +1,8 @@
 //! The real programs that Larder meets: registries, CDNs and clients, started on loopback for one test.
 //!
 //! A fake speaks as its author understood the protocol; these speak as they do in the field. Each of them keeps
-//! everything it writes in a temporary directory of its own, reads no configuration of the machine's user, and ends
-//! with the value that stands for it. They need the packages and tools that `make test` installs and builds;
+//! what it writes in a temporary directory of its own (as root, podman and skopeo also note in `/var/lib/containers/cache`
+//! where they have seen blobs), reads no configuration of the machine's user, and ends with the value that stands for it. They need the packages and tools that `make test` installs and builds;
 //! containerd and podman need root.
 
 pub mod containerd;

@@ -174,6 +174,32 @@ async fn registry_with_basic_auth_admits_its_user_only() -> Result<()> {
 }
 
 #[tokio::test]
+async fn registry_with_token_auth_names_its_token_server() -> Result<()> {
+    let dir = TempDir::new()?;
+    let root_cert_bundle = dir.path().join("issuer.pem");
+    let issuer = rcgen::generate_simple_self_signed(["issuer.example.test".to_owned()])?;
+    std::fs::write(&root_cert_bundle, issuer.cert.pem())?;
+    let auth = Auth::Token {
+        realm: "http://127.0.0.1:9/token".to_owned(),
+        service: "registry.example.test".to_owned(),
+        issuer: "issuer.example.test".to_owned(),
+        root_cert_bundle,
+    };
+    let registry = DockerRegistry::start(Options {
+        auth,
+        ..Options::default()
+    })
+    .await?;
+    let answer = reqwest::get(format!("{}/v2/acme/app/tags/list", registry.url())).await?;
+    assert_eq!(answer.status(), 401);
+    assert_eq!(
+        answer.headers()["www-authenticate"],
+        "Bearer realm=\"http://127.0.0.1:9/token\",service=\"registry.example.test\",scope=\"repository:acme/app:pull\""
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn registry_redirects_blobs_to_its_cdn() -> Result<()> {
     let registry = DockerRegistry::start(Options {
         cdn: true,
