@@ -45,6 +45,7 @@ pub mod digest;
 pub mod fake_registry;
 pub mod image;
 pub mod node;
+pub mod real;
 pub mod scripted;
 pub mod token;
 

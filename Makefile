@@ -1,0 +1,98 @@
+# The commands of this repository; `make help` lists them. What they build lies outside the tree.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+LARDER_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/larder
+export LARDER_BUILD_DIR ?= $(LARDER_CACHE)/target
+export CARGO_TARGET_DIR ?= $(LARDER_BUILD_DIR)
+export LARDER_TOOLS_DIR ?= $(LARDER_CACHE)/tools
+# Errors in tests say where they come from; a backtrace per error only hides that.
+export RUST_LIB_BACKTRACE ?= 0
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(LARDER_TOOLS_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS ?= 60
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+# As cargo-fuzz does it, but without a sanitizer, so that the stable compiler will do: counters that libFuzzer reads.
+FUZZ_RUSTFLAGS := --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module \
+	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+
+.PHONY: help run test lint fmt bench doc fuzz tools packages advisories clean
+.DEFAULT_GOAL := help
+
+help: ## Lists these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+run: ## Builds and runs a cache node on 127.0.0.1:5117 with the embedded configuration
+	@echo "== building cache-node (a few minutes the first time)"
+	@mkdir -p "$(LARDER_CACHE)/blobs" "$(LARDER_CACHE)/credentials"
+	@cargo build --locked --release -p cache-node
+	@echo "== cache: $(LARDER_CACHE)/blobs, credentials: $(LARDER_CACHE)/credentials"
+	@exec "$(CARGO_TARGET_DIR)/release/cache-node" serve \
+		--cache-dir "$(LARDER_CACHE)/blobs" --credentials-dir "$(LARDER_CACHE)/credentials"
+
+test: packages tools ## Installs and builds what the tests need, runs all tests, then fuzzes for a moment
+	@echo "== building and running the tests"
+	@cargo test --locked --workspace --no-fail-fast
+	@$(MAKE) fuzz FUZZ_SECONDS=10
+
+lint: $(CARGO_DENY) ## Formatting, clippy, documentation, dependencies, file lengths, import directions
+	@echo "== formatting"
+	@cargo fmt --all --check
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
+	@echo "== file lengths and import directions"
+	@scripts/tidy
+	@echo "== clippy"
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@echo "== documentation"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	@echo "== dependencies"
+	@"$(CARGO_DENY)" --locked check bans licenses sources
+
+fmt: ## Formats the code
+	@cargo fmt --all
+	@cargo fmt --manifest-path fuzz/Cargo.toml
+
+bench: tools ## Runs the benchmarks and prints their tables
+	@cargo bench --locked -p larder-tests
+
+doc: ## Builds the documentation of the crates
+	@cargo doc --locked --workspace --no-deps
+	@echo "== $(CARGO_TARGET_DIR)/doc/cache_node/index.html"
+
+fuzz: ## Fuzzes each parser for FUZZ_SECONDS (60) and keeps what it found for the next time
+	@echo "== building the fuzz targets: $(FUZZ_TARGETS)"
+	@cd fuzz && CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/fuzz" RUSTFLAGS="$(FUZZ_RUSTFLAGS)" \
+		cargo build --release --bins --target $(FUZZ_HOST)
+	@for target in $(FUZZ_TARGETS); do \
+		echo "== fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		corpus="$(LARDER_CACHE)/fuzz/$$target"; \
+		log="$$corpus.log"; \
+		mkdir -p "$$corpus"; \
+		"$(CARGO_TARGET_DIR)/fuzz/$(FUZZ_HOST)/release/$$target" -max_total_time=$(FUZZ_SECONDS) -timeout=5 \
+			-max_len=4096 -verbosity=1 -artifact_prefix="$$corpus-" "$$corpus" "fuzz/seeds/$$target" >"$$log" 2>&1 || \
+			{ tail -n 60 "$$log"; exit 1; }; \
+		tail -n 1 "$$log"; \
+	done
+
+tools: ## Builds the pinned Go programs that the tests drive
+	@tests/tools/build
+
+packages: ## Installs the Debian packages that the tests drive (LARDER_INSTALL=0: only checks)
+	@scripts/packages
+
+advisories: $(CARGO_DENY) ## Asks the RustSec database about the dependencies; needs the internet, blocks nothing
+	@"$(CARGO_DENY)" --locked check advisories
+
+$(CARGO_DENY):
+	@echo "== building cargo-deny $(CARGO_DENY_VERSION)"
+	@cargo install --locked --quiet --root "$(LARDER_TOOLS_DIR)/cargo-deny-$(CARGO_DENY_VERSION)" \
+		cargo-deny@$(CARGO_DENY_VERSION)
+
+clean: ## Removes what was built, except the tools (LARDER_TOOLS_DIR)
+	@echo "== removing $(CARGO_TARGET_DIR)"
+	@cargo clean

@@ -1,0 +1,140 @@
+//! Starting, waiting for, and ending the processes of one test, with what they said kept for the failure message.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Longest wait for a condition, such as a started program's first answer.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+/// Longest run of a client; far above any honest pull, so that a hang fails the test and not the whole run.
+const RUN_WITHIN: Duration = Duration::from_secs(300);
+/// Time between two looks at a condition.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How much of a log goes into a failure message.
+const LOG_TAIL_BYTES: usize = 8 * 1024;
+
+/// A program that runs until it is dropped. It leads a process group, so that its workers end with it.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `command` with its output in the file `log`.
+    pub(super) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let output = File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child, log })
+    }
+
+    /// Waits until `ready` gives a value. Fails with the log when the program ends first or takes too long.
+    pub(super) async fn up<T>(&mut self, mut ready: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+        let Self { child, log } = self;
+        let up = until(async || {
+            let value = ready().await;
+            if value.is_none()
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("it ended ({status})");
+            }
+            Ok(value)
+        });
+        up.await
+            .with_context(|| format!("it did not come up; its log:\n{}", tail(log)))
+    }
+
+    /// All that the program has written to its standard output and error.
+    pub(super) fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
+    }
+}
+
+impl Drop for Daemon {
+    /// Kills hard: nothing that a test started may outlive it, and its directory goes anyway.
+    fn drop(&mut self) {
+        // Only while the child is not yet reaped does its id surely name the group that we made.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Looks until `ready` gives a value, or an error.
+pub(super) async fn until<T>(mut ready: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + UP_WITHIN;
+    loop {
+        if let Some(value) = ready().await? {
+            return Ok(value);
+        }
+        ensure!(Instant::now() < deadline, "not within {UP_WITHIN:?}");
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// What a client that ended well has written.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) stdout: Vec<u8>,
+}
+
+impl Output {
+    /// The standard output as text without white space at its ends.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_owned()
+    }
+}
+
+/// Runs a client to its end; an exit code other than 0 is an error that tells what the client said. Dropping the
+/// future kills the client.
+pub(super) async fn run(command: Command) -> Result<Output> {
+    let shown = format!("{command:?}");
+    let mut command = tokio::process::Command::from(command);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let output = timeout(RUN_WITHIN, command.output())
+        .await
+        .with_context(|| format!("{shown} did not end within {RUN_WITHIN:?}"))?
+        .with_context(|| format!("cannot start {shown}"))?;
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        output.status.success(),
+        "{shown} failed ({})\n{}{}",
+        output.status,
+        last_bytes(&said),
+        last_bytes(&complained)
+    );
+    Ok(Output {
+        stdout: output.stdout,
+    })
+}
+
+fn tail(log: &Path) -> String {
+    match std::fs::read(log) {
+        Ok(bytes) => last_bytes(&String::from_utf8_lossy(&bytes)).to_owned(),
+        Err(error) => format!("{}: {error}", log.display()),
+    }
+}
+
+fn last_bytes(text: &str) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(LOG_TAIL_BYTES))..]
+}
