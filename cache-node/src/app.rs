@@ -1,0 +1,335 @@
+//! Assembly: from the command line to a running cache, and back to nothing.
+
+mod observe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use http::Request;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, Report};
+use crate::cli::ServeOptions;
+use crate::conditions::Conditions;
+use crate::config::{self, Config, Reload};
+use crate::credentials::CredentialStore;
+use crate::fill::{self, Engine};
+use crate::http::{self as surface, ConnectionLimits};
+use crate::metrics::Metrics;
+use crate::pull::{Cache, Targets};
+use crate::store::{self, Store};
+use crate::tags::Ledger;
+use crate::upstream::{self, Upstream};
+
+use observe::Observations;
+
+/// How often the store's totals are brought to the metrics.
+const TOTALS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Every deadline and bound of the process. Production uses the defaults; tests shorten them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Of the fill engine.
+    pub fill: fill::Limits,
+    /// Of the registry clients.
+    pub upstream: upstream::Limits,
+    /// Of the runtime listener.
+    pub connections: ConnectionLimits,
+    /// How often the configuration and the credentials are looked at.
+    pub poll: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fill: fill::Limits::default(),
+            upstream: upstream::Limits::default(),
+            connections: ConnectionLimits::default(),
+            poll: config::POLL_INTERVAL,
+        }
+    }
+}
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is invalid; each mistake is a line.
+    #[error("{0}")]
+    Config(#[from] config::ConfigErrors),
+    /// The cache directory cannot be used.
+    #[error("cannot use the cache directory; give another one with --cache-dir")]
+    Store(#[from] store::Error),
+    /// A registry's client cannot be made.
+    #[error("cannot make the client of a registry")]
+    Upstream(#[from] upstream::Error),
+    /// The metrics contradict each other.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address}, given by {flag}")]
+    Bind {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A task that had to end well did not.
+    #[error("a task was lost at the start")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+/// A cache node whose listeners are bound, ready to run.
+pub struct App {
+    cache: Cache,
+    engine: Engine,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    conditions: Arc<Conditions>,
+    credentials: Arc<CredentialStore>,
+    limits: Limits,
+    options: ServeOptions,
+    runtime: TcpListener,
+    admin: TcpListener,
+    public: Option<TcpListener>,
+    addresses: Addresses,
+    started: Instant,
+}
+
+/// Where the bound listeners are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Where runtimes pull.
+    pub listen: SocketAddr,
+    /// Where this node's programs look.
+    pub admin: SocketAddr,
+    /// Where other machines look.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl App {
+    /// Reads the configuration and the cache directory and binds the listeners. Nothing is started, and no
+    /// upstream is contacted.
+    ///
+    /// # Errors
+    /// The configuration, the cache directory or an address cannot be used.
+    pub async fn build(options: ServeOptions, limits: Limits) -> Result<Self, Error> {
+        let config = match &options.config {
+            Some(path) => config::load(path)?,
+            None => Config::embedded(),
+        };
+        let directory = options.cache_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = Store::open(&directory)?;
+            let ledger = Ledger::open(store.layout())?;
+            Ok::<_, store::Error>((Arc::new(store), Arc::new(ledger)))
+        });
+        let (store, ledger) = opened.await??;
+        let metrics = Arc::new(Metrics::new()?);
+        let conditions = Arc::new(Conditions::new());
+        let credentials = Arc::new(CredentialStore::new(Some(options.credentials_dir.clone())));
+        let engine = Engine::new(
+            Arc::clone(&store),
+            Arc::clone(&metrics),
+            limits.fill.clone(),
+            config.verify_whole_up_to_bytes,
+        );
+        let observer = Arc::new(Observations::new(Arc::clone(&metrics), Arc::clone(&conditions)));
+        let (of_upstream, of_credentials) = (limits.upstream.clone(), Arc::clone(&credentials));
+        let targets = Targets::new(Arc::new(config), move |registry| {
+            let (registry, credentials) = (Arc::clone(registry), Arc::clone(&of_credentials));
+            Upstream::new(registry, credentials, of_upstream.clone(), Arc::clone(&observer) as _)
+        })?;
+        let cache = Cache::new(targets, engine.clone(), Arc::clone(&store), ledger, Arc::clone(&metrics));
+        let runtime = bind("--listen", options.listen).await?;
+        let admin = bind("--admin", options.admin).await?;
+        let public = match options.metrics {
+            Some(address) => Some(bind("--metrics", address).await?),
+            None => None,
+        };
+        let addresses = Addresses {
+            listen: local(&runtime, options.listen),
+            admin: local(&admin, options.admin),
+            metrics: public.as_ref().zip(options.metrics).map(|(bound, asked)| local(bound, asked)),
+        };
+        Ok(Self {
+            cache,
+            engine,
+            store,
+            metrics,
+            conditions,
+            credentials,
+            limits,
+            options,
+            runtime,
+            admin,
+            public,
+            addresses,
+            started: Instant::now(),
+        })
+    }
+
+    /// Where the listeners are bound: what was asked for, but for ports that the system chose.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `shutdown`, then lets pulls end within [`ConnectionLimits::drain`] and puts fills aside.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let ready = watch::Sender::new(true);
+        // Probes go on while pulls drain, so the admin listeners end last.
+        let stop_admin = CancellationToken::new();
+        let admin = self.admin_faces(ready.subscribe());
+        let admin_listener = serve_router(self.admin, admin.clone().admin_router(), stop_admin.clone());
+        let public_listener = self
+            .public
+            .map(|listener| serve_router(listener, admin.metrics_router(), stop_admin.clone()));
+        let background = tokio::spawn(background(
+            self.cache.clone(),
+            self.engine.clone(),
+            self.store,
+            Arc::clone(&self.metrics),
+            self.credentials,
+            self.options.config,
+            self.limits.poll,
+            Arc::clone(&self.conditions),
+        ));
+        let (cache, metrics) = (self.cache, self.metrics);
+        let answer = move |request: Request<_>| {
+            let (cache, metrics) = (cache.clone(), Arc::clone(&metrics));
+            async move { surface::answer(&cache, &metrics, request).await }
+        };
+        tracing::info!(listen = %self.addresses.listen, admin = %self.addresses.admin, "serving");
+        let serving = surface::serve(self.runtime, self.limits.connections, shutdown.clone(), answer);
+        let draining = async {
+            shutdown.cancelled().await;
+            ready.send_replace(false);
+            tracing::info!("stopping: pulls that are under way may end");
+        };
+        tokio::join!(serving, draining);
+        background.abort();
+        self.engine.shut_down().await;
+        stop_admin.cancel();
+        let _ = admin_listener.await;
+        if let Some(listener) = public_listener {
+            let _ = listener.await;
+        }
+        tracing::info!("stopped");
+    }
+
+    fn admin_faces(&self, ready: watch::Receiver<bool>) -> Admin {
+        let (cache, conditions) = (self.cache.clone(), Arc::clone(&self.conditions));
+        let report: Report = Arc::new(move || {
+            let config = cache.targets().config();
+            conditions.render(&config.name, config.generation())
+        });
+        Admin {
+            listen: self.addresses.listen,
+            ready,
+            metrics: Arc::clone(&self.metrics),
+            status: self.status(),
+            conditions: report,
+        }
+    }
+
+    fn status(&self) -> Report {
+        let (cache, engine, store) = (self.cache.clone(), self.engine.clone(), Arc::clone(&self.store));
+        let started = self.started;
+        Arc::new(move || {
+            let config = cache.targets().config();
+            let totals = store.totals();
+            let registries: Vec<_> = config.registries.iter().map(|registry| &registry.host).collect();
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptimeSeconds": started.elapsed().as_secs(),
+                "mirror": config.name,
+                "generation": config.generation(),
+                "registries": registries,
+                "store": {"blobs": totals.blobs, "bytes": totals.bytes},
+                "fills": engine.progress(),
+            })
+        })
+    }
+}
+
+/// What goes on beside serving: configuration, credentials and totals are looked at again and again.
+#[expect(clippy::too_many_arguments, reason = "it takes the app apart")]
+async fn background(
+    cache: Cache,
+    engine: Engine,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    credentials: Arc<CredentialStore>,
+    config: Option<std::path::PathBuf>,
+    poll: Duration,
+    conditions: Arc<Conditions>,
+) {
+    let (sender, mut changes) = watch::channel(cache.targets().config());
+    let reload_metrics = Arc::clone(&metrics);
+    let watching = async {
+        match config {
+            Some(path) => {
+                let report = move |reload| reload_metrics.config_reloaded(reload == Reload::Applied);
+                config::watch(path, poll, sender, report).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let applying = async {
+        while changes.changed().await.is_ok() {
+            let config = Arc::clone(&changes.borrow_and_update());
+            engine.set_verify_whole_up_to(config.verify_whole_up_to_bytes);
+            conditions.retain(|registry| config.registry(registry).is_some());
+            if let Err(error) = cache.targets().reload(config) {
+                tracing::error!(error = &error as &dyn std::error::Error, "configuration not applied");
+            }
+        }
+    };
+    let counting = async {
+        let mut ticks = tokio::time::interval(TOTALS_INTERVAL);
+        loop {
+            ticks.tick().await;
+            let totals = store.totals();
+            metrics.set_store(totals.bytes, totals.blobs, engine.progress().len() as u64);
+        }
+    };
+    tokio::join!(watching, applying, counting, credentials.watch(poll));
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Bind { flag, address, source })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn serve_router(
+    listener: TcpListener,
+    router: axum::Router,
+    stop: CancellationToken,
+) -> tokio::task::JoinHandle<()> {
+    let answer = move |request: Request<hyper::body::Incoming>| {
+        let router = router.clone();
+        async move {
+            match tower::ServiceExt::oneshot(router, request.map(Body::new)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    };
+    let limits = ConnectionLimits { connections: ADMIN_CONNECTIONS_MAX, drain: ADMIN_DRAIN, ..Default::default() };
+    tokio::spawn(surface::serve(listener, limits, stop, answer))
+}
+
+/// Probes and scrapes are few.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// A scrape is short.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
