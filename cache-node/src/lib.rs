@@ -3,4 +3,9 @@
 //! Imports point one way only: `http -> pull -> {fill, tags} -> {upstream, store} -> oci`; `config` and
 //! `metrics` may be used by all of them and use none of them but `oci`.
 
+pub mod admin;
+pub mod conditions;
+pub mod http;
+pub mod metrics;
 pub mod oci;
+pub mod telemetry;
