@@ -4,8 +4,17 @@
 //! `metrics` may be used by all of them and use none of them but `oci`.
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod conditions;
+pub mod config;
+pub mod credentials;
+pub mod fill;
 pub mod http;
 pub mod metrics;
 pub mod oci;
+pub mod pull;
+pub mod store;
+pub mod tags;
 pub mod telemetry;
+pub mod upstream;

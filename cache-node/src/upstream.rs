@@ -1,0 +1,517 @@
+//! The registry client: what `pull` and `fill` ask of one registry of the configuration.
+//!
+//! One [`Upstream`] per registry. It follows redirects by hand, answers challenges, keeps tokens, holds back after a 429,
+//! and tries again what may pass; what it hands back is unproved: nothing here knows digests. It never forwards a
+//! client's header or query, never keeps a redirect, and never logs a query, a token or a password.
+
+mod auth;
+mod body;
+pub mod challenge;
+mod error;
+mod exchange;
+mod governor;
+mod guard;
+mod headers;
+pub mod listing;
+mod resolve;
+mod retry;
+mod token;
+mod transport;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
+
+use crate::config::Registry;
+use crate::credentials::CredentialStore;
+use crate::oci::{Digest, MediaType, Reference, RepoName};
+
+pub use error::{Error, Kind};
+
+use exchange::{Answer, Exchange, Request};
+use governor::Permit;
+
+/// The longest manifest accepted; the distribution specification asks registries for at least 4 MiB.
+pub const MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest page of a listing accepted.
+pub const LISTING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long and how often an upstream is tried. Production uses the default; tests shorten it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// For name resolution, TCP and TLS together.
+    pub connect: Duration,
+    /// From sending a request to its response head.
+    pub header: Duration,
+    /// From one piece of a body to the next.
+    pub idle: Duration,
+    /// For a whole call, from waiting for a slot to the last try's head (to the body's end for manifests and listings).
+    pub total: Duration,
+    /// Tries of one call, the first included.
+    pub tries_max: u32,
+    /// The pause before the second try; it doubles with every further one.
+    pub backoff_first: Duration,
+    /// Requests under way at once for one credential and one [`RequestKind`].
+    pub concurrent_requests_max: usize,
+    /// A pause after a 429 that is waited for rather than answered with [`Kind::RateLimited`].
+    pub rate_limit_wait_max: Duration,
+    /// The pause after a 429 that names none.
+    pub rate_limit_pause_default: Duration,
+    /// The longest pause that a 429 can demand.
+    pub rate_limit_pause_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            total: Duration::from_secs(15),
+            tries_max: 3,
+            backoff_first: Duration::from_millis(200),
+            concurrent_requests_max: 64,
+            rate_limit_wait_max: Duration::from_secs(2),
+            rate_limit_pause_default: Duration::from_secs(30),
+            rate_limit_pause_max: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Registries limit manifests (and listings) apart from blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// Manifests, tag lists and referrers.
+    Manifest,
+    /// Blobs.
+    Blob,
+}
+
+impl RequestKind {
+    /// The kind as a metric's label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+/// Is told what happens, for metrics. Every method does nothing unless implemented.
+pub trait Observer: Send + Sync + 'static {
+    /// One try of a call has ended: `outcome` is `ok` or an [`Error::metric_label`].
+    fn request(&self, registry: &str, kind: RequestKind, outcome: &'static str) {
+        let _ = (registry, kind, outcome);
+    }
+
+    /// The token server refused the credential; the request goes on anonymously.
+    fn credential_refused(&self, registry: &str, secret_name: &str) {
+        let _ = (registry, secret_name);
+    }
+}
+
+/// An [`Observer`] that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {}
+
+/// With what rights something is asked for: the key of access rights and of single-flights.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CredentialKey {
+    /// Without a credential.
+    Anonymous,
+    /// With the credential in the Secret of this name.
+    Secret(Arc<str>),
+}
+
+/// The answer to a HEAD of a manifest.
+#[derive(Clone, Debug)]
+pub enum ManifestHead {
+    /// The manifest is still the one that was named.
+    NotModified,
+    /// There is a manifest, and this is what the registry says of it.
+    Found {
+        /// `Docker-Content-Digest`, where it is a digest that we can verify.
+        digest: Option<Digest>,
+        /// `Content-Type`, unless it is one of the generic types that say nothing.
+        media_type: Option<MediaType>,
+        /// Length in bytes.
+        length: Option<u64>,
+        /// `Warning` headers, which clients should show (distribution-spec, "Warnings").
+        warnings: Vec<String>,
+    },
+}
+
+/// A manifest as the registry gave it: unproved.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// `Docker-Content-Digest`, where it is a digest that we can verify.
+    pub digest_header: Option<Digest>,
+    /// `Content-Type`, unless it is one of the generic types that say nothing: then see `oci::sniff_media_type`.
+    pub media_type: Option<MediaType>,
+    /// The exact bytes, at most [`MANIFEST_BYTES_MAX`].
+    pub body: Bytes,
+    /// `Warning` headers, which clients should show.
+    pub warnings: Vec<String>,
+}
+
+/// A part of a blob to ask for.
+#[derive(Clone, Debug)]
+pub struct RangeRequest {
+    /// The first byte.
+    pub start: u64,
+    /// The byte after the last one; `None` asks for the rest.
+    pub end: Option<u64>,
+    /// Ask for the part only if the object is still this one. Sent only to the origin that gave the validator.
+    pub if_range: Option<Validator>,
+}
+
+/// What tells whether an object at one origin is still the same: a strong `ETag`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validator {
+    /// The entity tag, quotes included.
+    pub etag: HeaderValue,
+    /// Scheme, host and port that it holds for.
+    pub origin: String,
+}
+
+/// A blob's body on its way: unproved, and its first byte may not be the one asked for.
+pub struct BlobBody {
+    /// Where in the blob the body begins: the start that was asked for, or 0 where the range was ignored.
+    pub offset: u64,
+    /// The whole blob's length in bytes, when known.
+    pub total: Option<u64>,
+    /// For [`RangeRequest::if_range`] when this body is cut.
+    pub validator: Option<Validator>,
+    /// The bytes. Ends with an error when the body is cut or stalls; holds a slot of the registry until dropped.
+    pub body: BoxStream<'static, Result<Bytes, Error>>,
+}
+
+impl fmt::Debug for BlobBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobBody")
+            .field("offset", &self.offset)
+            .field("total", &self.total)
+            .field("validator", &self.validator)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which page of a tag list to ask for.
+#[derive(Clone, Copy, Debug)]
+pub enum Page<'a> {
+    /// By the specification's parameters.
+    Of {
+        /// How many entries at most.
+        n: Option<u64>,
+        /// The entry after which to begin.
+        last: Option<&'a str>,
+    },
+    /// By the raw query of an earlier [`Listing::next`].
+    Query(&'a str),
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The exact bytes, at most [`LISTING_BYTES_MAX`].
+    pub body: Bytes,
+    /// `Content-Type`, unless it is one of the generic types that say nothing.
+    pub media_type: Option<MediaType>,
+    /// The raw query of the next page, verbatim.
+    pub next: Option<String>,
+    /// `OCI-Filters-Applied`.
+    pub filters_applied: Option<String>,
+    /// `Warning` headers, which clients should show.
+    pub warnings: Vec<String>,
+}
+
+/// The client of one registry. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Upstream {
+    exchange: Arc<Exchange>,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("registry", &self.exchange.registry.host)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// A client of `registry`. Contacts nobody.
+    ///
+    /// # Errors
+    /// [`Kind::Tls`] when the TLS configuration cannot be built.
+    pub fn new(
+        registry: Arc<Registry>,
+        credentials: Arc<CredentialStore>,
+        limits: Limits,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, Error> {
+        let exchange = Exchange::new(registry, credentials, limits, observer)?;
+        Ok(Self {
+            exchange: Arc::new(exchange),
+        })
+    }
+
+    /// The credential that requests for `repo` are made with at this moment.
+    pub fn credential_key(&self, repo: &RepoName) -> CredentialKey {
+        let upstream_repo = self.exchange.registry.upstream_repository(repo);
+        self.exchange.identity(&upstream_repo).key().clone()
+    }
+
+    /// Asks what manifest `reference` means, without fetching it.
+    ///
+    /// # Errors
+    /// Any [`Kind`] but those of bodies.
+    pub async fn head_manifest(
+        &self,
+        repo: &RepoName,
+        reference: &Reference,
+        if_none_match: Option<&Digest>,
+    ) -> Result<ManifestHead, Error> {
+        let mut headers = headers::accepting_manifests();
+        if let Some(digest) = if_none_match
+            && let Ok(value) = HeaderValue::try_from(format!("\"{digest}\""))
+        {
+            headers.insert(header::IF_NONE_MATCH, value);
+        }
+        let mut request = self.request(
+            repo,
+            RequestKind::Manifest,
+            "manifests",
+            &reference.to_string(),
+            headers,
+        );
+        request.method = Method::HEAD;
+        let (mut answer, _permit) = self.exchange.call(&request).await?;
+        if answer.response.status().is_redirection() && !answer.is_not_modified() {
+            // The target answers GET alone: ask for the manifest and leave its body.
+            request.method = Method::GET;
+            (answer, _) = self.exchange.call(&request).await?;
+        }
+        if answer.is_not_modified() {
+            return Ok(ManifestHead::NotModified);
+        }
+        let headers = answer.response.headers();
+        answer.refuse_html()?;
+        Ok(ManifestHead::Found {
+            digest: headers::content_digest(headers),
+            media_type: headers::media_type(headers),
+            length: headers::content_length(headers).filter(|length| *length > 0),
+            warnings: headers::warnings(headers),
+        })
+    }
+
+    /// Fetches the manifest that `reference` means.
+    ///
+    /// # Errors
+    /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
+    pub async fn get_manifest(&self, repo: &RepoName, reference: &Reference) -> Result<Manifest, Error> {
+        let headers = headers::accepting_manifests();
+        let request = self.request(
+            repo,
+            RequestKind::Manifest,
+            "manifests",
+            &reference.to_string(),
+            headers,
+        );
+        let (headers, body) = self.exchange.call_whole(&request, MANIFEST_BYTES_MAX).await?;
+        Ok(Manifest {
+            digest_header: headers::content_digest(&headers),
+            media_type: headers::media_type(&headers),
+            body,
+            warnings: headers::warnings(&headers),
+        })
+    }
+
+    /// Begins to fetch a blob, or a part of it. There is no limit on the body's length or duration, only on its pauses.
+    ///
+    /// # Errors
+    /// Any [`Kind`]; [`Kind::RangeNotSatisfiable`] when the blob ends before the range begins.
+    pub async fn open_blob(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        range: Option<RangeRequest>,
+    ) -> Result<BlobBody, Error> {
+        let mut request = self.blob_request(repo, digest);
+        if let Some(range) = &range {
+            request.headers.insert(header::RANGE, headers::range(range)?);
+            request.if_range = range.if_range.clone();
+        }
+        let (answer, permit) = self.exchange.call(&request).await?;
+        self.blob_body(answer, permit)
+    }
+
+    fn blob_body(&self, answer: Answer, permit: Permit) -> Result<BlobBody, Error> {
+        let headers = answer.response.headers();
+        let part = headers::content_range(headers);
+        let (offset, total) = match part {
+            Some(part) => (part.start, part.total),
+            None => (0, headers::content_length(headers)),
+        };
+        Ok(BlobBody {
+            offset,
+            total,
+            validator: headers::strong_etag(headers).map(|etag| Validator {
+                etag,
+                origin: answer.url.origin().ascii_serialization(),
+            }),
+            body: body::stream(answer, self.exchange.limits.idle, permit),
+        })
+    }
+
+    /// A blob's length in bytes, if the registry tells it. Transfers no body to speak of.
+    ///
+    /// # Errors
+    /// Any [`Kind`] but those of bodies.
+    pub async fn blob_length(&self, repo: &RepoName, digest: &Digest) -> Result<Option<u64>, Error> {
+        let mut request = self.blob_request(repo, digest);
+        request.method = Method::HEAD;
+        match self.exchange.call(&request).await {
+            Ok((answer, _permit)) if answer.response.status().is_success() => {
+                let length = headers::content_length(answer.response.headers());
+                // Some registries leave out the length, or send 0, where they have no body to send.
+                let is_empty_blob = *digest == Digest::of(digest.algorithm(), b"");
+                if length.is_some_and(|length| length > 0 || is_empty_blob) {
+                    return Ok(length);
+                }
+            }
+            Ok(_) => {}
+            Err(error) if head_is_refused(error.kind()) => {}
+            Err(error) => return Err(error),
+        }
+        request.method = Method::GET;
+        request
+            .headers
+            .insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        match self.exchange.call(&request).await {
+            Ok((answer, _permit)) => {
+                let headers = answer.response.headers();
+                let length = match headers::content_range(headers) {
+                    Some(part) => part.total,
+                    None => headers::content_length(headers),
+                };
+                body::discard(answer.response).await;
+                Ok(length)
+            }
+            Err(error) => match error.kind() {
+                Kind::RangeNotSatisfiable { total: Some(0) } => Ok(Some(0)),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Fetches one page of the tags of `repo`.
+    ///
+    /// # Errors
+    /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
+    pub async fn list_tags(&self, repo: &RepoName, page: Page<'_>) -> Result<Listing, Error> {
+        let headers = headers::accepting("application/json");
+        let mut request = self.request(repo, RequestKind::Manifest, "tags", "list", headers);
+        match page {
+            Page::Query(query) => request.url.set_query(Some(query)),
+            Page::Of { n, last } => {
+                let n = n.map(|n| ("n", n.to_string()));
+                let last = last.map(|last| ("last", last.to_owned()));
+                add_query(&mut request.url, n.into_iter().chain(last));
+            }
+        }
+        self.list(&request).await
+    }
+
+    /// Fetches one page of the manifests that name `digest` as their subject: the first one, or that of an earlier
+    /// [`Listing::next`].
+    ///
+    /// # Errors
+    /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
+    pub async fn list_referrers(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+        next: Option<&str>,
+    ) -> Result<Listing, Error> {
+        let headers = headers::accepting(MediaType::OCI_INDEX);
+        let mut request = self.request(
+            repo,
+            RequestKind::Manifest,
+            "referrers",
+            &digest.to_string(),
+            headers,
+        );
+        match next {
+            Some(query) => request.url.set_query(Some(query)),
+            None => {
+                let filter = artifact_type.map(|kind| ("artifactType", kind.to_owned()));
+                add_query(&mut request.url, filter);
+            }
+        }
+        self.list(&request).await
+    }
+
+    async fn list(&self, request: &Request) -> Result<Listing, Error> {
+        let (headers, body) = self.exchange.call_whole(request, LISTING_BYTES_MAX).await?;
+        Ok(Listing {
+            body,
+            media_type: headers::media_type(&headers),
+            next: listing::next_query(headers::values(&headers, &header::LINK)),
+            filters_applied: headers::text(&headers, "oci-filters-applied"),
+            warnings: headers::warnings(&headers),
+        })
+    }
+
+    fn blob_request(&self, repo: &RepoName, digest: &Digest) -> Request {
+        let headers = headers::accepting("*/*");
+        self.request(repo, RequestKind::Blob, "blobs", &digest.to_string(), headers)
+    }
+
+    fn request(
+        &self,
+        repo: &RepoName,
+        kind: RequestKind,
+        what: &str,
+        which: &str,
+        headers: HeaderMap,
+    ) -> Request {
+        let upstream_repo = self.exchange.registry.upstream_repository(repo);
+        Request {
+            method: Method::GET,
+            kind,
+            url: self
+                .exchange
+                .registry
+                .endpoint
+                .api_url(&format!("{upstream_repo}/{what}/{which}")),
+            identity: self.exchange.identity(&upstream_repo),
+            repo: upstream_repo,
+            headers,
+            if_range: None,
+        }
+    }
+}
+
+/// Whether a HEAD was refused in a way that says nothing about GET: public.ecr.aws and presigned URLs do that.
+fn head_is_refused(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Unauthorized | Kind::Denied | Kind::RedirectRefused(_) | Kind::Status(400 | 405 | 501)
+    )
+}
+
+fn add_query(url: &mut Url, pairs: impl IntoIterator<Item = (&'static str, String)>) {
+    let mut pairs = pairs.into_iter().peekable();
+    if pairs.peek().is_some() {
+        url.query_pairs_mut().extend_pairs(pairs);
+    }
+}
