@@ -42,3 +42,8 @@ impl CredentialStore {
         })
     }
 }
+
+impl CredentialStore {
+    pub fn new(_dir: Option<std::path::PathBuf>) -> Self { Self::default() }
+    pub async fn watch(&self, _poll: std::time::Duration) { std::future::pending::<()>().await }
+}

@@ -187,6 +187,8 @@ pub struct BlobBody {
     pub offset: u64,
     /// The whole blob's length in bytes, when known.
     pub total: Option<u64>,
+    /// Whether the body is labelled as a web page or as JSON, which no layer is.
+    pub is_labelled_text: bool,
     /// For [`RangeRequest::if_range`] when this body is cut.
     pub validator: Option<Validator>,
     /// The bytes. Ends with an error when the body is cut or stalls; holds a slot of the registry until dropped.
@@ -363,6 +365,7 @@ impl Upstream {
         Ok(BlobBody {
             offset,
             total,
+            is_labelled_text: headers::is_labelled_text(headers),
             validator: headers::strong_etag(headers).map(|etag| Validator {
                 etag,
                 origin: answer.url.origin().ascii_serialization(),

@@ -30,8 +30,9 @@ where
     /// The result of the work on `key`: of `work`, unless some is under way already.
     ///
     /// The work starts at once and runs on when the returned future is dropped.
-    pub(super) fn join<F>(&self, key: &K, work: impl FnOnce() -> F) -> impl Future<Output = Result<V, Lost>> + use<K, V, F>
+    pub(super) fn join<W, F>(&self, key: &K, work: W) -> impl Future<Output = Result<V, Lost>> + use<K, V, W, F>
     where
+        W: FnOnce() -> F,
         F: Future<Output = V> + Send + 'static,
     {
         let mut running = lock(&self.running);

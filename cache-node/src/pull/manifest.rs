@@ -111,13 +111,14 @@ impl Cache {
         if let (Some((_, manifest)), Freshness::Fresh) = (&known, freshness) {
             return Ok(ManifestAnswer::new(manifest.clone(), Origin::Store));
         }
+        let stale = known.as_ref().filter(|_| freshness == Freshness::Expired);
+        let stale = stale.map(|(_, manifest)| manifest.clone());
         let credential = target.upstream.credential_key(repository);
         let flight = self.inner.tag_flights.join(&TagKey { key: key.clone(), credential }, || {
             let (cache, target, known) = (self.clone(), target.clone(), known.clone());
             async move { cache.revalidate(&target, key, known).await }
         });
         let flight = async { flight.await.unwrap_or(Err(Error::Overloaded)) };
-        let stale = known.filter(|_| freshness == Freshness::Expired).map(|(_, manifest)| manifest);
         self.or_stale(target, flight, stale).await
     }
 

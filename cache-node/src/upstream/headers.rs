@@ -116,6 +116,13 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<MediaType> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()?.parse().ok()
 }
 
+/// Whether the body is labelled as a web page or as JSON.
+pub(super) fn is_labelled_text(headers: &HeaderMap) -> bool {
+    content_type(headers).is_some_and(|media_type| {
+        matches!(media_type.as_str(), "text/html" | "text/plain" | "application/json")
+    })
+}
+
 /// Whether the body is encoded in a way that hides the bytes that the digest is about.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     values(headers, &header::CONTENT_ENCODING)
