@@ -217,8 +217,7 @@ mod tests {
             .verify_whole_up_to("1Mi");
         let yaml = config.to_yaml();
         assert!(yaml.contains("kind: \"RegistryMirror\"\n"), "{yaml}");
-        let credential =
-            "        credentials:\n          -\n            repositories:\n              - \"acme/*\"\n";
+        let credential = "          credentials:\n            -\n              repositories:\n                - \"acme/*\"\n";
         assert!(yaml.contains(credential), "{yaml}");
         assert!(yaml.contains("    verifyWholeUpTo: \"1Mi\"\n"), "{yaml}");
     }

@@ -32,7 +32,7 @@ pub(super) struct Playback {
 impl Playback {
     pub(super) fn new(reply: &Reply) -> Self {
         let mut pauses = reply.pauses.clone();
-        pauses.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        pauses.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
         Self {
             body: reply.body.clone(),
             sent: 0,
