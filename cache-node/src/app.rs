@@ -1,6 +1,7 @@
 //! Assembly: from the command line to a running cache, and back to nothing.
 
 mod observe;
+mod process;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use crate::tags::Ledger;
 use crate::upstream::{self, Upstream};
 
 use observe::Observations;
+
+pub use process::run;
 
 /// How often the store's totals are brought to the metrics.
 const TOTALS_INTERVAL: Duration = Duration::from_secs(10);

@@ -126,6 +126,17 @@ pub fn version(out: &mut impl Write) -> io::Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// Says on `err` why the process cannot go on, with every cause.
+///
+/// # Errors
+/// When `err` cannot be written to.
+pub fn fail(error: &dyn std::error::Error, exit: Exit, err: &mut impl Write) -> io::Result<Exit> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let words: Vec<_> = causes.map(ToString::to_string).collect();
+    writeln!(err, "{}", words.join(": "))?;
+    Ok(exit)
+}
+
 /// What a person who has just started the server at a terminal can type next.
 pub fn next_steps(listen: SocketAddr) -> String {
     let cache = reachable(listen);

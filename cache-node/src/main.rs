@@ -4,15 +4,20 @@ use std::io;
 use std::process::ExitCode;
 
 use cache_node::cli::{self, Cli, Command, Exit};
+use cache_node::{app, telemetry};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
     // Wrong usage ends here, with 2.
     let command = Cli::parse().command;
+    let (out, err) = (&mut io::stdout(), &mut io::stderr());
     let exit = match command {
-        Command::Serve(_) => Ok(Exit::Failure),
-        Command::Check { config } => cli::check(&config, &mut io::stdout().lock(), &mut io::stderr().lock()),
-        Command::Version => cli::version(&mut io::stdout().lock()),
+        Command::Serve(options) => match telemetry::init() {
+            Ok(()) => app::run(options, err),
+            Err(error) => cli::fail(&error, Exit::Usage, err),
+        },
+        Command::Check { config } => cli::check(&config, out, err),
+        Command::Version => cli::version(out),
     };
     // The only error is a closed standard output, of which nobody is left to be told.
     exit.unwrap_or(Exit::Failure).into()
