@@ -86,9 +86,9 @@ impl Upstream {
     }
 
     /// The credential that requests for `repo` are made with at this moment.
-    pub fn credential_key(&self, repo: &RepoName) -> CredentialKey {
+    pub async fn credential_key(&self, repo: &RepoName) -> CredentialKey {
         let upstream_repo = self.exchange.registry.upstream_repository(repo);
-        self.exchange.identity(&upstream_repo).key().clone()
+        self.exchange.identity(&upstream_repo).await.key().clone()
     }
 
     /// Asks what manifest `reference` means, without fetching it.
@@ -113,7 +113,7 @@ impl Upstream {
             "manifests",
             &reference.to_string(),
             headers,
-        );
+        ).await;
         request.method = Method::HEAD;
         let (mut answer, _permit) = self.exchange.call(&request).await?;
         if answer.response.status().is_redirection() && !answer.is_not_modified() {
@@ -146,7 +146,7 @@ impl Upstream {
             "manifests",
             &reference.to_string(),
             headers,
-        );
+        ).await;
         let (headers, body) = self.exchange.call_whole(&request, MANIFEST_BYTES_MAX).await?;
         Ok(Manifest {
             digest_header: headers::content_digest(&headers),
@@ -166,7 +166,7 @@ impl Upstream {
         digest: &Digest,
         range: Option<RangeRequest>,
     ) -> Result<BlobBody, Error> {
-        let mut request = self.blob_request(repo, digest);
+        let mut request = self.blob_request(repo, digest).await;
         if let Some(range) = &range {
             request.headers.insert(header::RANGE, headers::range(range)?);
             request.if_range = range.if_range.clone();
@@ -198,7 +198,7 @@ impl Upstream {
     /// # Errors
     /// Any [`Kind`] but those of bodies.
     pub async fn blob_length(&self, repo: &RepoName, digest: &Digest) -> Result<Option<u64>, Error> {
-        let mut request = self.blob_request(repo, digest);
+        let mut request = self.blob_request(repo, digest).await;
         request.method = Method::HEAD;
         match self.exchange.call(&request).await {
             Ok((answer, _permit)) if answer.response.status().is_success() => {
@@ -240,7 +240,7 @@ impl Upstream {
     /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
     pub async fn list_tags(&self, repo: &RepoName, page: Page<'_>) -> Result<Listing, Error> {
         let headers = headers::accepting("application/json");
-        let mut request = self.request(repo, RequestKind::Manifest, "tags", "list", headers);
+        let mut request = self.request(repo, RequestKind::Manifest, "tags", "list", headers).await;
         match page {
             Page::Query(query) => request.url.set_query(Some(query)),
             Page::Of { n, last } => {
@@ -271,7 +271,7 @@ impl Upstream {
             "referrers",
             &digest.to_string(),
             headers,
-        );
+        ).await;
         match next {
             Some(query) => request.url.set_query(Some(query)),
             None => {
@@ -293,12 +293,12 @@ impl Upstream {
         })
     }
 
-    fn blob_request(&self, repo: &RepoName, digest: &Digest) -> Request {
+    async fn blob_request(&self, repo: &RepoName, digest: &Digest) -> Request {
         let headers = headers::accepting("*/*");
-        self.request(repo, RequestKind::Blob, "blobs", &digest.to_string(), headers)
+        self.request(repo, RequestKind::Blob, "blobs", &digest.to_string(), headers).await
     }
 
-    fn request(
+    async fn request(
         &self,
         repo: &RepoName,
         kind: RequestKind,
@@ -315,7 +315,7 @@ impl Upstream {
                 .registry
                 .endpoint
                 .api_url(&format!("{upstream_repo}/{what}/{which}")),
-            identity: self.exchange.identity(&upstream_repo),
+            identity: self.exchange.identity(&upstream_repo).await,
             repo: upstream_repo,
             headers,
             if_range: None,

@@ -96,8 +96,8 @@ impl Exchange {
         })
     }
 
-    pub(super) fn identity(&self, upstream_repo: &RepoName) -> Identity {
-        Identity::select(&self.registry, &self.credentials, upstream_repo.as_str())
+    pub(super) async fn identity(&self, upstream_repo: &RepoName) -> Identity {
+        Identity::select(&self.registry, &self.credentials, upstream_repo.as_str()).await
     }
 
     /// Asks until there is an answer, within the limits. The permit is held as long as the answer's body is wanted.

@@ -11,6 +11,9 @@ use super::{CredentialKey, token};
 use crate::config::Registry;
 use crate::credentials::{Credential, CredentialStore};
 
+/// The user name that stands for "the password is an identity token", after Docker's convention.
+const IDENTITY_TOKEN_USER: &str = "<token>";
+
 /// With what somebody is asked: a credential as it is now, or none.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
@@ -26,8 +29,9 @@ impl Identity {
         credential: None,
     };
 
-    /// The first credential whose rule matches `repo` (as the endpoint names it) and whose Secret is there.
-    pub(super) fn select(registry: &Registry, credentials: &CredentialStore, repo: &str) -> Self {
+    /// The credential of the first rule that matches `repo` (as the endpoint names it). A Secret that is missing or
+    /// unreadable is no credential: what is public can be had without it.
+    pub(super) async fn select(registry: &Registry, credentials: &CredentialStore, repo: &str) -> Self {
         let endpoint = &registry.endpoint;
         let rule = endpoint
             .credentials
@@ -36,13 +40,17 @@ impl Identity {
         let Some(rule) = rule else {
             return Self::ANONYMOUS;
         };
-        match credentials.credential(&rule.secret_name, &endpoint.host()) {
-            Some(loaded) => Self {
+        match credentials.get(&rule.secret_name, &endpoint.host()).await {
+            Ok(Some(credential)) => Self {
                 key: CredentialKey::Secret(rule.secret_name.as_str().into()),
-                mark: loaded.mark,
-                credential: Some(loaded.value),
+                mark: credentials.generation(&rule.secret_name),
+                credential: Some(Arc::new(credential)),
             },
-            None => Self::ANONYMOUS,
+            Ok(None) => Self::ANONYMOUS,
+            Err(error) => {
+                tracing::debug!(registry = registry.host, %error, "going on without credential");
+                Self::ANONYMOUS
+            }
         }
     }
 
@@ -63,8 +71,11 @@ impl Identity {
 /// `Basic …`, where the credential has a password or can stand in for one.
 pub(super) fn basic(credential: &Credential) -> Option<HeaderValue> {
     let (username, password) = match credential {
-        Credential::Basic { username, password } => (username, password),
-        Credential::IdentityToken { username, token } => (username, token),
+        Credential::Basic { username, password } => (username.expose_secret(), password),
+        Credential::IdentityToken { username, token } => {
+            let username = username.as_ref().map(ExposeSecret::expose_secret);
+            (username.unwrap_or(IDENTITY_TOKEN_USER), token)
+        }
         Credential::Bearer(_) => return None,
     };
     let encoded = STANDARD.encode(format!("{username}:{}", password.expose_secret()));

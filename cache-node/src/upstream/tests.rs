@@ -1,6 +1,5 @@
 //! The client against a small server on loopback; every seed's and every real registry's exchange is in `tests/`.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +11,7 @@ use axum::response::Response as ServerResponse;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::*;
-use crate::config::{CredentialRule, Endpoint, Globs, Tls, Trust};
-use crate::credentials::Credential;
+use crate::config::Config;
 use crate::oci::Algorithm;
 
 /// What the server saw: method, path with query, `Authorization`.
@@ -61,39 +59,55 @@ fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Server
     response.body(body.into()).unwrap()
 }
 
-fn basic(username: &str) -> Credential {
-    Credential::Basic {
-        username: username.to_owned(),
-        password: "pw".into(),
+/// The Secret of a user whose password is `pw`.
+fn basic(username: &str) -> Secret {
+    Secret(vec![("username", username.to_owned()), ("password", "pw".to_owned())])
+}
+
+/// The files of a Secret.
+struct Secret(Vec<(&'static str, String)>);
+
+/// A client with a Secret of its own, which lives as long as the client.
+struct Client {
+    upstream: Upstream,
+    _credentials: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Client {
+    type Target = Upstream;
+
+    fn deref(&self) -> &Upstream {
+        &self.upstream
     }
 }
 
-fn upstream(server: &Server, credential: Option<Credential>) -> Upstream {
-    let rule = CredentialRule {
-        secret_name: "secret".to_owned(),
-        repositories: Globs::new(&["**".to_owned()]).unwrap(),
-    };
-    let registry = Registry {
-        host: "registry.test".to_owned(),
-        endpoint: Endpoint {
-            url: format!("http://{}", server.address).parse().unwrap(),
-            credentials: credential.iter().map(|_| rule.clone()).collect(),
-            tls: Tls::default(),
-            trust: Trust::default(),
-        },
-    };
-    let credentials = credential.map(|credential| ("secret".to_owned(), (Arc::new(credential), 1)));
-    let store = CredentialStore {
-        credentials: Mutex::new(HashMap::from_iter(credentials)),
-        ..CredentialStore::default()
-    };
+fn upstream(server: &Server, secret: Option<Secret>) -> Client {
+    let credentials = tempfile::tempdir().unwrap();
+    let rule = if secret.is_some() { "[{secretName: secret, repositories: ['**']}]" } else { "[]" };
+    if let Some(Secret(files)) = secret {
+        std::fs::create_dir(credentials.path().join("secret")).unwrap();
+        for (key, value) in files {
+            std::fs::write(credentials.path().join("secret").join(key), value).unwrap();
+        }
+    }
+    let config = Config::parse(&format!(
+        "{{apiVersion: larder.dev/v1alpha1, kind: RegistryMirror, metadata: {{name: test}}, spec: {{registries: \
+         [{{host: registry.test, endpoints: [{{url: 'http://{}', credentials: {rule}}}]}}]}}}}",
+        server.address
+    ))
+    .unwrap();
+    let store = CredentialStore::new(Some(credentials.path().to_owned()));
     let limits = Limits {
         header: Duration::from_secs(5),
         idle: Duration::from_millis(200),
         backoff_first: Duration::from_millis(1),
         ..Limits::default()
     };
-    Upstream::new(Arc::new(registry), Arc::new(store), limits, Arc::new(NoObserver)).unwrap()
+    let registry = Arc::clone(&config.registries[0]);
+    Client {
+        upstream: Upstream::new(registry, Arc::new(store), limits, Arc::new(NoObserver)).unwrap(),
+        _credentials: credentials,
+    }
 }
 
 fn repo() -> RepoName {
@@ -167,7 +181,7 @@ async fn a_broken_secret_does_not_break_public_pulls() {
         let server = Server::start(token_registry).await;
         let upstream = upstream(&server, Some(basic(username)));
         assert_eq!(
-            upstream.credential_key(&repo()),
+            upstream.credential_key(&repo()).await,
             CredentialKey::Secret("secret".into())
         );
         upstream.get_manifest(&repo(), &tag()).await.unwrap();
@@ -220,10 +234,8 @@ async fn an_identity_token_is_posted_and_falls_back_to_get() {
         _ => token_registry(line, headers, address),
     })
     .await;
-    let credential = Credential::IdentityToken {
-        username: "good".to_owned(),
-        token: "pw".into(),
-    };
+    let config = format!(r#"{{"auths":{{"{}":{{"username":"good","identitytoken":"pw"}}}}}}"#, server.address);
+    let credential = Secret(vec![(".dockerconfigjson", config)]);
     upstream(&server, Some(credential))
         .get_manifest(&repo(), &tag())
         .await
