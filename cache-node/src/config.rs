@@ -23,8 +23,8 @@ use crate::oci::RepoName;
 pub use error::{ConfigErrors, FieldError};
 pub use globs::Globs;
 pub use host::{DOCKER_HUB, HostPattern, canonical_host};
-pub use reload::{POLL_INTERVAL, Reload, load, watch};
 pub(crate) use reload::Settled;
+pub use reload::{POLL_INTERVAL, Reload, load, watch};
 pub(crate) use validate::is_dns_subdomain;
 
 /// The largest document; a ConfigMap cannot hold more.
@@ -110,7 +110,10 @@ pub struct TagPolicy {
 
 impl Config {
     /// The configuration of `serve` without `--config`: the great public registries, anonymously.
-    #[expect(clippy::expect_used, reason = "the document is part of the program, and a test parses it")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the document is part of the program, and a test parses it"
+    )]
     pub fn embedded() -> Self {
         Self::parse(EMBEDDED).expect("the embedded configuration is valid")
     }
@@ -118,9 +121,8 @@ impl Config {
     /// Reads a `RegistryMirror` document in YAML or JSON; on failure, everything that is wrong with it.
     pub fn parse(yaml: &str) -> Result<Self, ConfigErrors> {
         let (document, mut errors) = document::read(yaml)?;
-        let config = document.and_then(|document| {
-            validate::validate(&document, generation_of(yaml), &mut errors)
-        });
+        let config =
+            document.and_then(|document| validate::validate(&document, generation_of(yaml), &mut errors));
         errors.finish(config)
     }
 
@@ -168,7 +170,10 @@ impl Endpoint {
     /// The canonical host, with its port unless that is the scheme's, under which credentials are looked up.
     pub fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
-        let host = self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let host = self
+            .url
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         canonical_host(&host).unwrap_or(host)
     }
 }
@@ -182,11 +187,14 @@ impl Trust {
 
 fn generation_of(text: &str) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(text.as_bytes()).iter().take(GENERATION_BYTES).fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .take(GENERATION_BYTES)
+        .fold(String::new(), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 #[cfg(test)]

@@ -4,4 +4,5 @@
 //! `metrics` may be used by all of them and use none of them but `oci`.
 
 pub mod config;
+pub mod credentials;
 pub mod oci;

@@ -27,11 +27,15 @@ const PLANNED_FIELDS: [&str; 13] = [
 /// Reads the document. `None`: a field has the wrong type, which was reported like every unknown field.
 pub(super) fn read(yaml: &str) -> Result<(Option<RegistryMirror>, Collector), ConfigErrors> {
     if yaml.len() > DOCUMENT_BYTES_MAX {
-        return Err(ConfigErrors::one(format!("the document is larger than {DOCUMENT_BYTES_MAX} bytes")));
+        return Err(ConfigErrors::one(format!(
+            "the document is larger than {DOCUMENT_BYTES_MAX} bytes"
+        )));
     }
     let mut value: Value = serde_saphyr::from_str(yaml).map_err(|error| syntax_error(&error))?;
     if !value.is_object() {
-        return Err(ConfigErrors::one("the document is not a RegistryMirror: it must be a YAML mapping"));
+        return Err(ConfigErrors::one(
+            "the document is not a RegistryMirror: it must be a YAML mapping",
+        ));
     }
     drop_nulls(&mut value);
     let mut errors = Collector::default();
@@ -59,10 +63,15 @@ pub(super) fn read(yaml: &str) -> Result<(Option<RegistryMirror>, Collector), Co
 }
 
 fn syntax_error(error: &serde_saphyr::Error) -> ConfigErrors {
-    if matches!(error.without_snippet(), serde_saphyr::Error::MultipleDocuments { .. }) {
+    if matches!(
+        error.without_snippet(),
+        serde_saphyr::Error::MultipleDocuments { .. }
+    ) {
         return ConfigErrors::one("the file holds several YAML documents; it must hold one RegistryMirror");
     }
-    let message = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let message = error
+        .without_snippet()
+        .render_with_formatter(&serde_saphyr::UserMessageFormatter);
     ConfigErrors::one(format!("not valid YAML: {message}"))
 }
 
@@ -99,7 +108,10 @@ fn field_path(path: &serde_ignored::Path<'_>) -> String {
     match path {
         Path::Root => String::new(),
         Path::Seq { parent, index } => format!("{}[{index}]", field_path(parent)),
-        Path::Map { parent: Path::Root, key } => key.clone(),
+        Path::Map {
+            parent: Path::Root,
+            key,
+        } => key.clone(),
         Path::Map { parent, key } => format!("{}.{key}", field_path(parent)),
         Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
             field_path(parent)
@@ -117,7 +129,9 @@ fn report_unknown(path: &str, errors: &mut Collector) {
 }
 
 fn type_error(message: &str) -> String {
-    let is_unquoted = ["integer", "floating point", "boolean"].iter().any(|kind| message.contains(kind));
+    let is_unquoted = ["integer", "floating point", "boolean"]
+        .iter()
+        .any(|kind| message.contains(kind));
     if is_unquoted && message.ends_with("expected a string") {
         format!("{message}; put it in quotes")
     } else {
@@ -142,7 +156,11 @@ fn mend(value: &mut Value, path: &serde_path_to_error::Path) {
             },
             (Segment::Seq { index }, Value::Array(items)) => match items.get_mut(*index) {
                 Some(item) if is_last => {
-                    *item = if item.is_string() { Value::Object(Map::new()) } else { Value::from("") };
+                    *item = if item.is_string() {
+                        Value::Object(Map::new())
+                    } else {
+                        Value::from("")
+                    };
                     return;
                 }
                 Some(item) => item,
@@ -168,9 +186,15 @@ fn report_lists(value: &Value, document: &RegistryMirror, errors: &mut Collector
                 })
             }
             (Value::Object(read), Value::Object(understood)) => {
-                let pairs = read.iter().filter_map(|(key, read)| Some((key, read, understood.get(key)?)));
+                let pairs = read
+                    .iter()
+                    .filter_map(|(key, read)| Some((key, read, understood.get(key)?)));
                 pairs.fold(false, |found, (key, read, understood)| {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let path = if path.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{path}.{key}")
+                    };
                     walk(&path, read, understood, errors) | found
                 })
             }

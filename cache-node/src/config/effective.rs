@@ -14,9 +14,15 @@ fn document(config: &Config) -> raw::RegistryMirror {
     raw::RegistryMirror {
         api_version: raw::API_VERSION.to_owned(),
         kind: raw::KIND.to_owned(),
-        metadata: raw::Metadata { name: config.name.clone() },
+        metadata: raw::Metadata {
+            name: config.name.clone(),
+        },
         spec: raw::Spec {
-            registries: config.registries.iter().map(|registry| registry_document(registry)).collect(),
+            registries: config
+                .registries
+                .iter()
+                .map(|registry| registry_document(registry))
+                .collect(),
             default_registry: config.default_registry().map(|registry| registry.host.clone()),
             cache: raw::Cache {
                 verify_whole_up_to: Some(raw::Quantity(units::format_size(config.verify_whole_up_to_bytes))),
@@ -27,7 +33,11 @@ fn document(config: &Config) -> raw::RegistryMirror {
 
 fn registry_document(registry: &Registry) -> raw::Registry {
     let Registry { host, endpoint, tags } = registry;
-    let TagPolicy { ttl, serve_stale_for, immutable } = tags;
+    let TagPolicy {
+        ttl,
+        serve_stale_for,
+        immutable,
+    } = tags;
     raw::Registry {
         host: host.clone(),
         endpoints: vec![endpoint_document(endpoint)],
@@ -41,22 +51,40 @@ fn registry_document(registry: &Registry) -> raw::Registry {
 }
 
 fn endpoint_document(endpoint: &Endpoint) -> raw::Endpoint {
-    let Endpoint { url, credentials, tls: Tls { ca_bundle, insecure_skip_verify }, trust } = endpoint;
+    let Endpoint {
+        url,
+        credentials,
+        tls: Tls {
+            ca_bundle,
+            insecure_skip_verify,
+        },
+        trust,
+    } = endpoint;
     let Trust { realms, redirects } = trust;
     let texts = |patterns: &[HostPattern]| patterns.iter().map(ToString::to_string).collect();
     raw::Endpoint {
         url: url.as_str().trim_end_matches('/').to_owned(),
         credentials: credentials
             .iter()
-            .map(|CredentialRule { secret_name, repositories }| raw::Credential {
-                secret_name: secret_name.clone(),
-                repositories: repositories.patterns().to_vec(),
-            })
+            .map(
+                |CredentialRule {
+                     secret_name,
+                     repositories,
+                 }| raw::Credential {
+                    secret_name: secret_name.clone(),
+                    repositories: repositories.patterns().to_vec(),
+                },
+            )
             .collect(),
         tls: raw::Tls {
-            ca_bundle: ca_bundle.clone().map(|config_map_name| raw::CaBundle { config_map_name }),
+            ca_bundle: ca_bundle
+                .clone()
+                .map(|config_map_name| raw::CaBundle { config_map_name }),
             insecure_skip_verify: *insecure_skip_verify,
         },
-        trust: raw::Trust { realms: texts(realms), redirects: texts(redirects) },
+        trust: raw::Trust {
+            realms: texts(realms),
+            redirects: texts(redirects),
+        },
     }
 }

@@ -48,7 +48,10 @@ impl<'a> IntoIterator for &'a ConfigErrors {
 
 impl FieldError {
     fn new(path: String, message: &str) -> Self {
-        Self { path: one_line(&path), message: one_line(message) }
+        Self {
+            path: one_line(&path),
+            message: one_line(message),
+        }
     }
 }
 
@@ -76,7 +79,9 @@ impl Collector {
             let message = format!("{} more errors are not shown", self.omitted);
             self.errors.push(FieldError::new(String::new(), &message));
         }
-        value.filter(|_| self.errors.is_empty()).ok_or(ConfigErrors(self.errors))
+        value
+            .filter(|_| self.errors.is_empty())
+            .ok_or(ConfigErrors(self.errors))
     }
 }
 

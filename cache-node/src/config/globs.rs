@@ -20,7 +20,10 @@ impl Globs {
             builder.add(compile(pattern).map_err(|message| (index, message))?);
         }
         let set = builder.build().map_err(|error| (0, error.kind().to_string()))?;
-        Ok(Self { patterns: patterns.to_vec(), set })
+        Ok(Self {
+            patterns: patterns.to_vec(),
+            set,
+        })
     }
 
     /// Whether any pattern matches the whole of `text`.

@@ -50,11 +50,17 @@ impl HostPattern {
     /// Whether this names `host` (a name or an address, with or without brackets) at `port`. A pattern without a
     /// port matches every port; a range matches the addresses in it.
     pub fn matches(&self, host: &str, port: u16) -> bool {
-        let Ok(host) = parse_host(host.strip_suffix('.').unwrap_or(host)) else { return false };
+        let Ok(host) = parse_host(host.strip_suffix('.').unwrap_or(host)) else {
+            return false;
+        };
         match (&self.0, host) {
-            (Pattern::Host { host: own, port: own_port }, host) => {
-                *own == host && own_port.is_none_or(|own_port| own_port == port)
-            }
+            (
+                Pattern::Host {
+                    host: own,
+                    port: own_port,
+                },
+                host,
+            ) => *own == host && own_port.is_none_or(|own_port| own_port == port),
             (Pattern::Cidr { .. }, Host::Ip(ip)) => self.matches_ip(ip),
             (Pattern::Cidr { .. }, Host::Name(_)) => false,
         }
@@ -66,7 +72,10 @@ impl HostPattern {
         let ip = ip.to_canonical();
         match self.0 {
             Pattern::Cidr { network, prefix_bits } => masked(ip, prefix_bits) == Some(network),
-            Pattern::Host { host: Host::Ip(own), port: None } => own == ip,
+            Pattern::Host {
+                host: Host::Ip(own),
+                port: None,
+            } => own == ip,
             Pattern::Host { .. } => false,
         }
     }
@@ -78,12 +87,18 @@ impl FromStr for HostPattern {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some((address, prefix)) = text.split_once('/') {
             return parse_cidr(address, prefix).unwrap_or_else(|| {
-                Err(format!("{} is not a range of addresses such as 10.0.0.0/8 or fd00::/8", quote(text)))
+                Err(format!(
+                    "{} is not a range of addresses such as 10.0.0.0/8 or fd00::/8",
+                    quote(text)
+                ))
             });
         }
         // A bare IPv6 address is unambiguous here, where it cannot be followed by a path.
         if let Ok(ip) = text.parse::<Ipv6Addr>() {
-            return Ok(Self(Pattern::Host { host: Host::Ip(ip.into()), port: None }));
+            return Ok(Self(Pattern::Host {
+                host: Host::Ip(ip.into()),
+                port: None,
+            }));
         }
         let (host, port) = split_port(text)?;
         Ok(Self(Pattern::Host { host, port }))
@@ -114,7 +129,9 @@ fn parse_cidr(address: &str, prefix: &str) -> Option<Result<HostPattern, String>
     if first == network {
         Some(Ok(HostPattern(Pattern::Cidr { network, prefix_bits })))
     } else {
-        Some(Err(format!("the address has bits beyond the prefix; write {first}/{prefix_bits}")))
+        Some(Err(format!(
+            "the address has bits beyond the prefix; write {first}/{prefix_bits}"
+        )))
     }
 }
 
@@ -134,7 +151,12 @@ fn masked(ip: IpAddr, prefix_bits: u8) -> Option<IpAddr> {
 }
 
 fn split_port(text: &str) -> Result<(Host, Option<u16>), String> {
-    let malformed = || format!("{} is not a host or host:port such as registry.corp:5000", quote(text));
+    let malformed = || {
+        format!(
+            "{} is not a host or host:port such as registry.corp:5000",
+            quote(text)
+        )
+    };
     let colon = match text.rfind(':') {
         Some(colon) if !text.ends_with(']') => Some(colon),
         _ => None,
@@ -144,17 +166,26 @@ fn split_port(text: &str) -> Result<(Host, Option<u16>), String> {
     };
     let (host, port) = (&text[..colon], &text[colon + 1..]);
     if host.contains(':') && !host.starts_with('[') {
-        return Err(format!("{}: write an IPv6 address in brackets, such as [::1]:5000", quote(text)));
+        return Err(format!(
+            "{}: write an IPv6 address in brackets, such as [::1]:5000",
+            quote(text)
+        ));
     }
-    let port: u16 =
-        port.parse().ok().filter(|p| *p > 0 && !port.starts_with(['+', '0'])).ok_or_else(malformed)?;
+    let port: u16 = port
+        .parse()
+        .ok()
+        .filter(|p| *p > 0 && !port.starts_with(['+', '0']))
+        .ok_or_else(malformed)?;
     Ok((parse_host(host).map_err(|()| malformed())?, Some(port)))
 }
 
 fn parse_host(text: &str) -> Result<Host, ()> {
     let unbracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     if let Some(ip) = unbracketed {
-        return ip.parse::<Ipv6Addr>().map(|ip| Host::Ip(IpAddr::V6(ip))).map_err(|_| ());
+        return ip
+            .parse::<Ipv6Addr>()
+            .map(|ip| Host::Ip(IpAddr::V6(ip)))
+            .map_err(|_| ());
     }
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(Host::Ip(ip));

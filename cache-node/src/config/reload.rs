@@ -36,7 +36,10 @@ pub(crate) struct Settled<T> {
 impl<T: PartialEq> Settled<T> {
     /// Starts with a value; `None` differs from every observation.
     pub(crate) fn new(current: Option<T>) -> Self {
-        Self { current, candidate: None }
+        Self {
+            current,
+            candidate: None,
+        }
     }
 
     /// The new value, once, when it differs from the current one and was observed twice in a row.
@@ -76,8 +79,12 @@ pub async fn watch(
     loop {
         ticks.tick().await;
         let path_read = path.clone();
-        let Ok(seen) = tokio::task::spawn_blocking(move || read(&path_read)).await else { continue };
-        let Some(changed) = content.observe(seen) else { continue };
+        let Ok(seen) = tokio::task::spawn_blocking(move || read(&path_read)).await else {
+            continue;
+        };
+        let Some(changed) = content.observe(seen) else {
+            continue;
+        };
         let parsed = match changed {
             Ok(text) if super::generation_of(text) == publish.borrow().generation() => continue,
             Ok(text) => Config::parse(text),

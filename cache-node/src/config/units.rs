@@ -59,13 +59,20 @@ pub(super) fn format_size(bytes: u64) -> String {
         .iter()
         .filter(|(suffix, _)| suffix.ends_with('i'))
         .find(|&&(_, unit)| bytes > 0 && bytes % unit == 0)
-        .map_or_else(|| bytes.to_string(), |(suffix, unit)| format!("{}{suffix}", bytes / unit))
+        .map_or_else(
+            || bytes.to_string(),
+            |(suffix, unit)| format!("{}{suffix}", bytes / unit),
+        )
 }
 
 /// A duration such as `5m`, `1h30m`, `500ms` or `0s`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let malformed =
-        || format!("{} is not a duration; write whole h, m, s or ms, such as 5m or 1h30m", quote(text));
+    let malformed = || {
+        format!(
+            "{} is not a duration; write whole h, m, s or ms, such as 5m or 1h30m",
+            quote(text)
+        )
+    };
     let too_long = || format!("{} is too long; at most ten years are possible", quote(text));
     if text.is_empty() {
         return Err(malformed());
@@ -75,19 +82,31 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let unit_start = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
         let (number, tail) = rest.split_at(unit_start);
-        let unit_end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let unit_end = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
         let (suffix, tail) = tail.split_at(unit_end);
-        let &(_, unit_ms) =
-            DURATION_UNITS_MS.iter().find(|(name, _)| *name == suffix).ok_or_else(malformed)?;
+        let &(_, unit_ms) = DURATION_UNITS_MS
+            .iter()
+            .find(|(name, _)| *name == suffix)
+            .ok_or_else(malformed)?;
         if number.is_empty() {
             return Err(malformed());
         }
-        let part_ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms)).ok_or_else(too_long)?;
+        let part_ms = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(unit_ms))
+            .ok_or_else(too_long)?;
         total_ms = total_ms.checked_add(part_ms).ok_or_else(too_long)?;
         rest = tail;
     }
     let duration = Duration::from_millis(total_ms);
-    if duration > DURATION_MAX { Err(too_long()) } else { Ok(duration) }
+    if duration > DURATION_MAX {
+        Err(too_long())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// The notation that [`parse_duration`] reads.
@@ -129,22 +148,41 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_whole_number_of_bytes() {
-        for text in
-            ["", "-1", "+1", "1.5", "0.3Ki", "1m", "1e3", "1 Mi", "1mi", "1K", "Mi", ".5Gi", "1.Gi", "1.2.3k"]
-        {
+        for text in [
+            "", "-1", "+1", "1.5", "0.3Ki", "1m", "1e3", "1 Mi", "1mi", "1K", "Mi", ".5Gi", "1.Gi", "1.2.3k",
+        ] {
             assert!(parse_size(text).is_err(), "{text}");
         }
-        assert_eq!(parse_size("99999999Ti"), Err("\"99999999Ti\" is too large".to_owned()));
+        assert_eq!(
+            parse_size("99999999Ti"),
+            Err("\"99999999Ti\" is too large".to_owned())
+        );
     }
 
     #[test]
     fn reads_durations() {
-        for (text, ms) in
-            [("0s", 0), ("500ms", 500), ("90s", 90_000), ("5m", 300_000), ("1h30m", 5_400_000), ("24h", 86_400_000)]
-        {
+        for (text, ms) in [
+            ("0s", 0),
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("24h", 86_400_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "m", "5 m", "-5m", "1.5h", "5d", "5mm", "99999999h", "99999999999999999999s"] {
+        for text in [
+            "",
+            "5",
+            "m",
+            "5 m",
+            "-5m",
+            "1.5h",
+            "5d",
+            "5mm",
+            "99999999h",
+            "99999999999999999999s",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -45,7 +45,12 @@ pub(super) fn validate(
     generation: String,
     errors: &mut Collector,
 ) -> Option<Config> {
-    let raw::RegistryMirror { api_version, kind, metadata, spec } = document;
+    let raw::RegistryMirror {
+        api_version,
+        kind,
+        metadata,
+        spec,
+    } = document;
     expect_constant("apiVersion", api_version, raw::API_VERSION, errors);
     expect_constant("kind", kind, raw::KIND, errors);
     let name = object_name("metadata.name", &metadata.name, errors);
@@ -77,7 +82,10 @@ fn verify_whole_bytes(size: &str) -> Result<u64, String> {
     let bytes = units::parse_size(size)?;
     if bytes > VERIFY_WHOLE_BYTES_MAX {
         let most = units::format_size(VERIFY_WHOLE_BYTES_MAX);
-        return Err(format!("{} is too large; at most {most} is possible", quote(size)));
+        return Err(format!(
+            "{} is too large; at most {most} is possible",
+            quote(size)
+        ));
     }
     Ok(bytes)
 }
@@ -88,7 +96,10 @@ fn object_name(path: &str, name: &str, errors: &mut Collector) -> Option<String>
         None
     } else if !is_dns_subdomain(name) {
         let hint = "use lower-case letters, digits, '-' and '.', each part beginning and ending with a letter or digit";
-        errors.add(path, format!("{} is not a name of a Kubernetes object; {hint}", quote(name)));
+        errors.add(
+            path,
+            format!("{} is not a name of a Kubernetes object; {hint}", quote(name)),
+        );
         None
     } else {
         Some(name.to_owned())
@@ -105,7 +116,10 @@ fn is_within(path: &str, count: usize, max: usize, errors: &mut Collector) -> bo
 fn registries(list: &[raw::Registry], errors: &mut Collector) -> Option<Vec<Arc<Registry>>> {
     const PATH: &str = "spec.registries";
     if list.is_empty() {
-        errors.add(PATH, "required; name at least one registry, such as `- host: docker.io`");
+        errors.add(
+            PATH,
+            "required; name at least one registry, such as `- host: docker.io`",
+        );
         return None;
     }
     if !is_within(PATH, list.len(), REGISTRIES_MAX, errors) {
@@ -147,9 +161,15 @@ fn registry_host(path: &str, host: &str, errors: &mut Collector) -> Option<Strin
 fn default_registry(spec: &raw::Spec, errors: &mut Collector) -> Option<usize> {
     const PATH: &str = "spec.defaultRegistry";
     let host = errors.check(PATH, canonical_host(spec.default_registry.as_ref()?))?;
-    let index = spec.registries.iter().position(|r| canonical_host(&r.host).is_ok_and(|h| h == host));
+    let index = spec
+        .registries
+        .iter()
+        .position(|r| canonical_host(&r.host).is_ok_and(|h| h == host));
     if index.is_none() {
-        errors.add(PATH, format!("{} is not the host of any of spec.registries", quote(&host)));
+        errors.add(
+            PATH,
+            format!("{} is not the host of any of spec.registries", quote(&host)),
+        );
     }
     index
 }
@@ -160,7 +180,14 @@ fn registry(
     raw: &raw::Registry,
     errors: &mut Collector,
 ) -> Option<Registry> {
-    let raw::Registry { host: _, endpoints, credentials, tls, trust, tags } = raw;
+    let raw::Registry {
+        host: _,
+        endpoints,
+        credentials,
+        tls,
+        trust,
+        tags,
+    } = raw;
     let own = raw::Endpoint {
         url: host.as_deref().map(default_url).unwrap_or_default(),
         credentials: credentials.clone(),
@@ -171,7 +198,10 @@ fn registry(
     let endpoint = match endpoints.as_slice() {
         [] => {
             // Its settings are written at the registry itself.
-            let url = host.is_some().then(|| errors.check(format!("{path}.host"), base_url(&own.url))).flatten();
+            let url = host
+                .is_some()
+                .then(|| errors.check(format!("{path}.host"), base_url(&own.url)))
+                .flatten();
             endpoint(path, url, &own, errors)
         }
         [explicit, rest @ ..] => {
@@ -182,7 +212,11 @@ fn registry(
             explicit_endpoint(path, explicit, own, errors)
         }
     };
-    Some(Registry { host: host?, endpoint: endpoint?, tags: tags? })
+    Some(Registry {
+        host: host?,
+        endpoint: endpoint?,
+        tags: tags?,
+    })
 }
 
 /// An endpoint that is written out. If it is the registry's own default one, settings of the registry apply to it.
@@ -194,7 +228,10 @@ fn explicit_endpoint(
 ) -> Option<Endpoint> {
     let path = format!("{registry_path}.endpoints[0]");
     let url = if explicit.url.is_empty() {
-        errors.add(format!("{path}.url"), "required; such as https://registry.corp:5000");
+        errors.add(
+            format!("{path}.url"),
+            "required; such as https://registry.corp:5000",
+        );
         None
     } else {
         errors.check(format!("{path}.url"), base_url(&explicit.url))
@@ -203,7 +240,10 @@ fn explicit_endpoint(
     let mut place = |field: &str, at_registry: bool, at_endpoint: bool| {
         let registry_field = format!("{registry_path}.{field}");
         if at_registry && at_endpoint {
-            errors.add(registry_field, format!("also set at {path}.{field}; set it in one place"));
+            errors.add(
+                registry_field,
+                format!("also set at {path}.{field}; set it in one place"),
+            );
         } else if at_registry && url.is_some() && !is_own {
             let message = format!("applies to the registry's own endpoint only; move it to {path}.{field}");
             errors.add(registry_field, message);
@@ -215,32 +255,65 @@ fn explicit_endpoint(
         !own.credentials.is_empty(),
         !explicit.credentials.is_empty(),
     );
-    let tls_at_registry =
-        place("tls", own.tls != raw::Tls::default(), explicit.tls != raw::Tls::default());
-    let trust_at_registry =
-        place("trust", own.trust != raw::Trust::default(), explicit.trust != raw::Trust::default());
+    let tls_at_registry = place(
+        "tls",
+        own.tls != raw::Tls::default(),
+        explicit.tls != raw::Tls::default(),
+    );
+    let trust_at_registry = place(
+        "trust",
+        own.trust != raw::Trust::default(),
+        explicit.trust != raw::Trust::default(),
+    );
 
     let pick = |at_registry: bool| if at_registry { registry_path } else { path.as_str() };
-    let credentials = if credentials_at_registry { &own.credentials } else { &explicit.credentials };
+    let credentials = if credentials_at_registry {
+        &own.credentials
+    } else {
+        &explicit.credentials
+    };
     let tls = if tls_at_registry { &own.tls } else { &explicit.tls };
-    let trust = if trust_at_registry { &own.trust } else { &explicit.trust };
+    let trust = if trust_at_registry {
+        &own.trust
+    } else {
+        &explicit.trust
+    };
     let credentials = credential_rules(pick(credentials_at_registry), credentials, errors);
     let tls = tls_settings(pick(tls_at_registry), tls, errors);
     let trust = trust_settings(pick(trust_at_registry), trust, errors);
-    Some(Endpoint { url: url?, credentials: credentials?, tls: tls?, trust: trust? })
+    Some(Endpoint {
+        url: url?,
+        credentials: credentials?,
+        tls: tls?,
+        trust: trust?,
+    })
 }
 
 fn endpoint(path: &str, url: Option<Url>, raw: &raw::Endpoint, errors: &mut Collector) -> Option<Endpoint> {
-    let raw::Endpoint { url: _, credentials, tls, trust } = raw;
+    let raw::Endpoint {
+        url: _,
+        credentials,
+        tls,
+        trust,
+    } = raw;
     let credentials = credential_rules(path, credentials, errors);
     let tls = tls_settings(path, tls, errors);
     let trust = trust_settings(path, trust, errors);
-    Some(Endpoint { url: url?, credentials: credentials?, tls: tls?, trust: trust? })
+    Some(Endpoint {
+        url: url?,
+        credentials: credentials?,
+        tls: tls?,
+        trust: trust?,
+    })
 }
 
 /// Every registry but Docker Hub answers under its own name.
 fn default_url(host: &str) -> String {
-    let server = if host == DOCKER_HUB { DOCKER_HUB_SERVER } else { host };
+    let server = if host == DOCKER_HUB {
+        DOCKER_HUB_SERVER
+    } else {
+        host
+    };
     format!("https://{server}")
 }
 
@@ -258,8 +331,10 @@ fn base_url(text: &str) -> Result<Url, String> {
         return Err("the URL has no host".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("the URL must not hold a user or password; put them into a Secret and name it in credentials"
-            .to_owned());
+        return Err(
+            "the URL must not hold a user or password; put them into a Secret and name it in credentials"
+                .to_owned(),
+        );
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("the URL must not have a query or fragment".to_owned());
@@ -284,23 +359,38 @@ fn credential_rules(
     let rules: Vec<_> = list
         .iter()
         .enumerate()
-        .map(|(index, raw::Credential { secret_name, repositories })| {
-            let path = format!("{path}[{index}]");
-            let secret_name = object_name(&format!("{path}.secretName"), secret_name, errors);
-            let repositories_path = format!("{path}.repositories");
-            if repositories.is_empty() {
-                let message = "required; every pod on the node may pull these, so name them, such as [\"acme/*\"]";
-                errors.add(&repositories_path, message);
-            }
-            let repositories = glob_set(&repositories_path, repositories, errors);
-            Some(CredentialRule { secret_name: secret_name?, repositories: repositories? })
-        })
+        .map(
+            |(
+                index,
+                raw::Credential {
+                    secret_name,
+                    repositories,
+                },
+            )| {
+                let path = format!("{path}[{index}]");
+                let secret_name = object_name(&format!("{path}.secretName"), secret_name, errors);
+                let repositories_path = format!("{path}.repositories");
+                if repositories.is_empty() {
+                    let message =
+                        "required; every pod on the node may pull these, so name them, such as [\"acme/*\"]";
+                    errors.add(&repositories_path, message);
+                }
+                let repositories = glob_set(&repositories_path, repositories, errors);
+                Some(CredentialRule {
+                    secret_name: secret_name?,
+                    repositories: repositories?,
+                })
+            },
+        )
         .collect();
     rules.into_iter().collect()
 }
 
 fn tls_settings(path: &str, raw: &raw::Tls, errors: &mut Collector) -> Option<Tls> {
-    let raw::Tls { ca_bundle, insecure_skip_verify } = raw;
+    let raw::Tls {
+        ca_bundle,
+        insecure_skip_verify,
+    } = raw;
     let ca_bundle = match ca_bundle {
         None => None,
         Some(raw::CaBundle { config_map_name }) => {
@@ -308,14 +398,20 @@ fn tls_settings(path: &str, raw: &raw::Tls, errors: &mut Collector) -> Option<Tl
             Some(object_name(&path, config_map_name, errors)?)
         }
     };
-    Some(Tls { ca_bundle, insecure_skip_verify: *insecure_skip_verify })
+    Some(Tls {
+        ca_bundle,
+        insecure_skip_verify: *insecure_skip_verify,
+    })
 }
 
 fn trust_settings(path: &str, raw: &raw::Trust, errors: &mut Collector) -> Option<Trust> {
     let raw::Trust { realms, redirects } = raw;
     let realms = host_patterns(&format!("{path}.trust.realms"), realms, errors);
     let redirects = host_patterns(&format!("{path}.trust.redirects"), redirects, errors);
-    Some(Trust { realms: realms?, redirects: redirects? })
+    Some(Trust {
+        realms: realms?,
+        redirects: redirects?,
+    })
 }
 
 fn host_patterns(path: &str, list: &[String], errors: &mut Collector) -> Option<Vec<HostPattern>> {
@@ -331,7 +427,11 @@ fn host_patterns(path: &str, list: &[String], errors: &mut Collector) -> Option<
 }
 
 fn tag_policy(path: &str, raw: &raw::Tags, errors: &mut Collector) -> Option<TagPolicy> {
-    let raw::Tags { ttl, serve_stale_for, immutable } = raw;
+    let raw::Tags {
+        ttl,
+        serve_stale_for,
+        immutable,
+    } = raw;
     let mut duration = |field: &str, text: &Option<String>, default: Duration| match text {
         None => Some(default),
         Some(text) => errors.check(format!("{path}.{field}"), units::parse_duration(text)),
@@ -339,7 +439,11 @@ fn tag_policy(path: &str, raw: &raw::Tags, errors: &mut Collector) -> Option<Tag
     let ttl = duration("ttl", ttl, TTL_DEFAULT);
     let serve_stale_for = duration("serveStaleFor", serve_stale_for, SERVE_STALE_FOR_DEFAULT);
     let immutable = glob_set(&format!("{path}.immutable"), immutable, errors);
-    Some(TagPolicy { ttl: ttl?, serve_stale_for: serve_stale_for?, immutable: immutable? })
+    Some(TagPolicy {
+        ttl: ttl?,
+        serve_stale_for: serve_stale_for?,
+        immutable: immutable?,
+    })
 }
 
 fn glob_set(path: &str, patterns: &[String], errors: &mut Collector) -> Option<Globs> {
