@@ -1,0 +1,122 @@
+//! Notices a changed configuration file and publishes what it says, if that is valid.
+//!
+//! The content is compared, not events or times: that notices kubelet's symlink swap, a rename and a write in
+//! place alike, on every file system. A change counts once two readings agree, so that a file that is just
+//! being written is not taken for a shorter configuration.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::{Config, ConfigErrors, DOCUMENT_BYTES_MAX};
+
+/// How often files are read again. Two readings must agree, and a change must be noticed within 10 s.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What became of a changed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Applied,
+    /// It is unreadable or invalid; the old configuration stays in force.
+    Refused,
+}
+
+/// A value that changes once two successive observations agree.
+#[derive(Debug)]
+pub(crate) struct Settled<T> {
+    current: Option<T>,
+    candidate: Option<T>,
+}
+
+impl<T: PartialEq> Settled<T> {
+    /// Starts with a value; `None` differs from every observation.
+    pub(crate) fn new(current: Option<T>) -> Self {
+        Self {
+            current,
+            candidate: None,
+        }
+    }
+
+    /// The new value, once, when it differs from the current one and was observed twice in a row.
+    pub(crate) fn observe(&mut self, seen: T) -> Option<&T> {
+        if self.current.as_ref() == Some(&seen) {
+            self.candidate = None;
+            None
+        } else if self.candidate.as_ref() == Some(&seen) {
+            self.candidate = None;
+            self.current = Some(seen);
+            self.current.as_ref()
+        } else {
+            self.candidate = Some(seen);
+            None
+        }
+    }
+}
+
+/// Reads the configuration file; on failure, everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    Config::parse(&read(path).map_err(ConfigErrors::one)?)
+}
+
+/// Reads `path` every `interval` and publishes each new valid configuration; never returns. A file that is
+/// missing, unreadable or invalid leaves the published one in force. Each distinct problem is logged once, and
+/// `report` is told of each change.
+pub async fn watch(
+    path: PathBuf,
+    interval: Duration,
+    publish: watch::Sender<Arc<Config>>,
+    report: impl Fn(Reload) + Send,
+) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first reading is compared by generation below: the file may have changed since it was loaded.
+    let mut content = Settled::new(None);
+    loop {
+        ticks.tick().await;
+        let path_read = path.clone();
+        let Ok(seen) = tokio::task::spawn_blocking(move || read(&path_read)).await else {
+            continue;
+        };
+        let Some(changed) = content.observe(seen) else {
+            continue;
+        };
+        let parsed = match changed {
+            Ok(text) if super::generation_of(text) == publish.borrow().generation() => continue,
+            Ok(text) => Config::parse(text),
+            Err(message) => Err(ConfigErrors::one(message.clone())),
+        };
+        match parsed {
+            Ok(config) => {
+                tracing::info!(path = %path.display(), generation = config.generation(), "configuration reloaded");
+                publish.send_replace(Arc::new(config));
+                report(Reload::Applied);
+            }
+            Err(errors) => {
+                for error in &errors {
+                    tracing::error!(path = %path.display(), field = error.path, error = error.message,
+                        "configuration not reloaded; the old one stays in force");
+                }
+                report(Reload::Refused);
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    // Opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(format!("cannot read {}: not a file", path.display()));
+    }
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut text = String::new();
+    // One byte more than allowed, so that `Config::parse` sees that it is too large.
+    let limit = u64::try_from(DOCUMENT_BYTES_MAX + 1).unwrap_or(u64::MAX);
+    file.take(limit).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
