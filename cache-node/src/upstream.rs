@@ -107,13 +107,15 @@ impl Upstream {
         {
             headers.insert(header::IF_NONE_MATCH, value);
         }
-        let mut request = self.request(
-            repo,
-            RequestKind::Manifest,
-            "manifests",
-            &reference.to_string(),
-            headers,
-        ).await;
+        let mut request = self
+            .request(
+                repo,
+                RequestKind::Manifest,
+                "manifests",
+                &reference.to_string(),
+                headers,
+            )
+            .await;
         request.method = Method::HEAD;
         let (mut answer, _permit) = self.exchange.call(&request).await?;
         if answer.response.status().is_redirection() && !answer.is_not_modified() {
@@ -140,13 +142,15 @@ impl Upstream {
     /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
     pub async fn get_manifest(&self, repo: &RepoName, reference: &Reference) -> Result<Manifest, Error> {
         let headers = headers::accepting_manifests();
-        let request = self.request(
-            repo,
-            RequestKind::Manifest,
-            "manifests",
-            &reference.to_string(),
-            headers,
-        ).await;
+        let request = self
+            .request(
+                repo,
+                RequestKind::Manifest,
+                "manifests",
+                &reference.to_string(),
+                headers,
+            )
+            .await;
         let (headers, body) = self.exchange.call_whole(&request, MANIFEST_BYTES_MAX).await?;
         Ok(Manifest {
             digest_header: headers::content_digest(&headers),
@@ -240,7 +244,9 @@ impl Upstream {
     /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
     pub async fn list_tags(&self, repo: &RepoName, page: Page<'_>) -> Result<Listing, Error> {
         let headers = headers::accepting("application/json");
-        let mut request = self.request(repo, RequestKind::Manifest, "tags", "list", headers).await;
+        let mut request = self
+            .request(repo, RequestKind::Manifest, "tags", "list", headers)
+            .await;
         match page {
             Page::Query(query) => request.url.set_query(Some(query)),
             Page::Of { n, last } => {
@@ -265,13 +271,15 @@ impl Upstream {
         next: Option<&str>,
     ) -> Result<Listing, Error> {
         let headers = headers::accepting(MediaType::OCI_INDEX);
-        let mut request = self.request(
-            repo,
-            RequestKind::Manifest,
-            "referrers",
-            &digest.to_string(),
-            headers,
-        ).await;
+        let mut request = self
+            .request(
+                repo,
+                RequestKind::Manifest,
+                "referrers",
+                &digest.to_string(),
+                headers,
+            )
+            .await;
         match next {
             Some(query) => request.url.set_query(Some(query)),
             None => {
@@ -295,7 +303,8 @@ impl Upstream {
 
     async fn blob_request(&self, repo: &RepoName, digest: &Digest) -> Request {
         let headers = headers::accepting("*/*");
-        self.request(repo, RequestKind::Blob, "blobs", &digest.to_string(), headers).await
+        self.request(repo, RequestKind::Blob, "blobs", &digest.to_string(), headers)
+            .await
     }
 
     async fn request(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 
 use super::{CredentialKey, token};
 use crate::config::Registry;

@@ -61,7 +61,10 @@ fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Server
 
 /// The Secret of a user whose password is `pw`.
 fn basic(username: &str) -> Secret {
-    Secret(vec![("username", username.to_owned()), ("password", "pw".to_owned())])
+    Secret(vec![
+        ("username", username.to_owned()),
+        ("password", "pw".to_owned()),
+    ])
 }
 
 /// The files of a Secret.
@@ -83,7 +86,11 @@ impl std::ops::Deref for Client {
 
 fn upstream(server: &Server, secret: Option<Secret>) -> Client {
     let credentials = tempfile::tempdir().unwrap();
-    let rule = if secret.is_some() { "[{secretName: secret, repositories: ['**']}]" } else { "[]" };
+    let rule = if secret.is_some() {
+        "[{secretName: secret, repositories: ['**']}]"
+    } else {
+        "[]"
+    };
     if let Some(Secret(files)) = secret {
         std::fs::create_dir(credentials.path().join("secret")).unwrap();
         for (key, value) in files {
@@ -234,7 +241,10 @@ async fn an_identity_token_is_posted_and_falls_back_to_get() {
         _ => token_registry(line, headers, address),
     })
     .await;
-    let config = format!(r#"{{"auths":{{"{}":{{"username":"good","identitytoken":"pw"}}}}}}"#, server.address);
+    let config = format!(
+        r#"{{"auths":{{"{}":{{"username":"good","identitytoken":"pw"}}}}}}"#,
+        server.address
+    );
     let credential = Secret(vec![(".dockerconfigjson", config)]);
     upstream(&server, Some(credential))
         .get_manifest(&repo(), &tag())

@@ -82,7 +82,9 @@ impl Transport {
         body: Option<String>,
     ) -> Result<Response, Error> {
         let place = place(&method, url);
-        let mut request = self.client_for(url).await?
+        let mut request = self
+            .client_for(url)
+            .await?
             .request(method, url.clone())
             .headers(headers);
         if let Some(body) = body {
