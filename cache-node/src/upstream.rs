@@ -4,6 +4,7 @@
 //! and tries again what may pass; what it hands back is unproved: nothing here knows digests. It never forwards a
 //! client's header or query, never keeps a redirect, and never logs a query, a token or a password.
 
+mod answer;
 mod auth;
 mod body;
 pub mod challenge;
@@ -12,7 +13,11 @@ mod exchange;
 mod governor;
 mod guard;
 mod headers;
+mod identity;
+mod limits;
 pub mod listing;
+mod realm;
+mod refusal;
 mod resolve;
 mod retry;
 mod token;
@@ -20,10 +25,7 @@ mod transport;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 
@@ -31,7 +33,9 @@ use crate::config::Registry;
 use crate::credentials::CredentialStore;
 use crate::oci::{Digest, MediaType, Reference, RepoName};
 
+pub use answer::{BlobBody, Listing, Manifest, ManifestHead, Page, RangeRequest, Validator};
 pub use error::{Error, Kind};
+pub use limits::{Limits, NoObserver, Observer, RequestKind};
 
 use exchange::{Answer, Exchange, Request};
 use governor::Permit;
@@ -41,86 +45,6 @@ pub const MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest page of a listing accepted.
 pub const LISTING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How long and how often an upstream is tried. Production uses the default; tests shorten it.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// For name resolution, TCP and TLS together.
-    pub connect: Duration,
-    /// From sending a request to its response head.
-    pub header: Duration,
-    /// From one piece of a body to the next.
-    pub idle: Duration,
-    /// For a whole call, from waiting for a slot to the last try's head (to the body's end for manifests and listings).
-    pub total: Duration,
-    /// Tries of one call, the first included.
-    pub tries_max: u32,
-    /// The pause before the second try; it doubles with every further one.
-    pub backoff_first: Duration,
-    /// Requests under way at once for one credential and one [`RequestKind`].
-    pub concurrent_requests_max: usize,
-    /// A pause after a 429 that is waited for rather than answered with [`Kind::RateLimited`].
-    pub rate_limit_wait_max: Duration,
-    /// The pause after a 429 that names none.
-    pub rate_limit_pause_default: Duration,
-    /// The longest pause that a 429 can demand.
-    pub rate_limit_pause_max: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            header: Duration::from_secs(10),
-            idle: Duration::from_secs(30),
-            total: Duration::from_secs(15),
-            tries_max: 3,
-            backoff_first: Duration::from_millis(200),
-            concurrent_requests_max: 64,
-            rate_limit_wait_max: Duration::from_secs(2),
-            rate_limit_pause_default: Duration::from_secs(30),
-            rate_limit_pause_max: Duration::from_secs(600),
-        }
-    }
-}
-
-/// Registries limit manifests (and listings) apart from blobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RequestKind {
-    /// Manifests, tag lists and referrers.
-    Manifest,
-    /// Blobs.
-    Blob,
-}
-
-impl RequestKind {
-    /// The kind as a metric's label value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Manifest => "manifest",
-            Self::Blob => "blob",
-        }
-    }
-}
-
-/// Is told what happens, for metrics. Every method does nothing unless implemented.
-pub trait Observer: Send + Sync + 'static {
-    /// One try of a call has ended: `outcome` is `ok` or an [`Error::metric_label`].
-    fn request(&self, registry: &str, kind: RequestKind, outcome: &'static str) {
-        let _ = (registry, kind, outcome);
-    }
-
-    /// The token server refused the credential; the request goes on anonymously.
-    fn credential_refused(&self, registry: &str, secret_name: &str) {
-        let _ = (registry, secret_name);
-    }
-}
-
-/// An [`Observer`] that looks away.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoObserver;
-
-impl Observer for NoObserver {}
-
 /// With what rights something is asked for: the key of access rights and of single-flights.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CredentialKey {
@@ -128,110 +52,6 @@ pub enum CredentialKey {
     Anonymous,
     /// With the credential in the Secret of this name.
     Secret(Arc<str>),
-}
-
-/// The answer to a HEAD of a manifest.
-#[derive(Clone, Debug)]
-pub enum ManifestHead {
-    /// The manifest is still the one that was named.
-    NotModified,
-    /// There is a manifest, and this is what the registry says of it.
-    Found {
-        /// `Docker-Content-Digest`, where it is a digest that we can verify.
-        digest: Option<Digest>,
-        /// `Content-Type`, unless it is one of the generic types that say nothing.
-        media_type: Option<MediaType>,
-        /// Length in bytes.
-        length: Option<u64>,
-        /// `Warning` headers, which clients should show (distribution-spec, "Warnings").
-        warnings: Vec<String>,
-    },
-}
-
-/// A manifest as the registry gave it: unproved.
-#[derive(Clone, Debug)]
-pub struct Manifest {
-    /// `Docker-Content-Digest`, where it is a digest that we can verify.
-    pub digest_header: Option<Digest>,
-    /// `Content-Type`, unless it is one of the generic types that say nothing: then see `oci::sniff_media_type`.
-    pub media_type: Option<MediaType>,
-    /// The exact bytes, at most [`MANIFEST_BYTES_MAX`].
-    pub body: Bytes,
-    /// `Warning` headers, which clients should show.
-    pub warnings: Vec<String>,
-}
-
-/// A part of a blob to ask for.
-#[derive(Clone, Debug)]
-pub struct RangeRequest {
-    /// The first byte.
-    pub start: u64,
-    /// The byte after the last one; `None` asks for the rest.
-    pub end: Option<u64>,
-    /// Ask for the part only if the object is still this one. Sent only to the origin that gave the validator.
-    pub if_range: Option<Validator>,
-}
-
-/// What tells whether an object at one origin is still the same: a strong `ETag`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Validator {
-    /// The entity tag, quotes included.
-    pub etag: HeaderValue,
-    /// Scheme, host and port that it holds for.
-    pub origin: String,
-}
-
-/// A blob's body on its way: unproved, and its first byte may not be the one asked for.
-pub struct BlobBody {
-    /// Where in the blob the body begins: the start that was asked for, or 0 where the range was ignored.
-    pub offset: u64,
-    /// The whole blob's length in bytes, when known.
-    pub total: Option<u64>,
-    /// Whether the body is labelled as a web page or as JSON, which no layer is.
-    pub is_labelled_text: bool,
-    /// For [`RangeRequest::if_range`] when this body is cut.
-    pub validator: Option<Validator>,
-    /// The bytes. Ends with an error when the body is cut or stalls; holds a slot of the registry until dropped.
-    pub body: BoxStream<'static, Result<Bytes, Error>>,
-}
-
-impl fmt::Debug for BlobBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlobBody")
-            .field("offset", &self.offset)
-            .field("total", &self.total)
-            .field("validator", &self.validator)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Which page of a tag list to ask for.
-#[derive(Clone, Copy, Debug)]
-pub enum Page<'a> {
-    /// By the specification's parameters.
-    Of {
-        /// How many entries at most.
-        n: Option<u64>,
-        /// The entry after which to begin.
-        last: Option<&'a str>,
-    },
-    /// By the raw query of an earlier [`Listing::next`].
-    Query(&'a str),
-}
-
-/// One page of a listing.
-#[derive(Clone, Debug)]
-pub struct Listing {
-    /// The exact bytes, at most [`LISTING_BYTES_MAX`].
-    pub body: Bytes,
-    /// `Content-Type`, unless it is one of the generic types that say nothing.
-    pub media_type: Option<MediaType>,
-    /// The raw query of the next page, verbatim.
-    pub next: Option<String>,
-    /// `OCI-Filters-Applied`.
-    pub filters_applied: Option<String>,
-    /// `Warning` headers, which clients should show.
-    pub warnings: Vec<String>,
 }
 
 /// The client of one registry. Clones are cheap and share everything.
@@ -266,9 +86,9 @@ impl Upstream {
     }
 
     /// The credential that requests for `repo` are made with at this moment.
-    pub fn credential_key(&self, repo: &RepoName) -> CredentialKey {
+    pub async fn credential_key(&self, repo: &RepoName) -> CredentialKey {
         let upstream_repo = self.exchange.registry.upstream_repository(repo);
-        self.exchange.identity(&upstream_repo).key().clone()
+        self.exchange.identity(&upstream_repo).await.key().clone()
     }
 
     /// Asks what manifest `reference` means, without fetching it.
@@ -287,13 +107,15 @@ impl Upstream {
         {
             headers.insert(header::IF_NONE_MATCH, value);
         }
-        let mut request = self.request(
-            repo,
-            RequestKind::Manifest,
-            "manifests",
-            &reference.to_string(),
-            headers,
-        );
+        let mut request = self
+            .request(
+                repo,
+                RequestKind::Manifest,
+                "manifests",
+                &reference.to_string(),
+                headers,
+            )
+            .await;
         request.method = Method::HEAD;
         let (mut answer, _permit) = self.exchange.call(&request).await?;
         if answer.response.status().is_redirection() && !answer.is_not_modified() {
@@ -320,13 +142,15 @@ impl Upstream {
     /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
     pub async fn get_manifest(&self, repo: &RepoName, reference: &Reference) -> Result<Manifest, Error> {
         let headers = headers::accepting_manifests();
-        let request = self.request(
-            repo,
-            RequestKind::Manifest,
-            "manifests",
-            &reference.to_string(),
-            headers,
-        );
+        let request = self
+            .request(
+                repo,
+                RequestKind::Manifest,
+                "manifests",
+                &reference.to_string(),
+                headers,
+            )
+            .await;
         let (headers, body) = self.exchange.call_whole(&request, MANIFEST_BYTES_MAX).await?;
         Ok(Manifest {
             digest_header: headers::content_digest(&headers),
@@ -346,7 +170,7 @@ impl Upstream {
         digest: &Digest,
         range: Option<RangeRequest>,
     ) -> Result<BlobBody, Error> {
-        let mut request = self.blob_request(repo, digest);
+        let mut request = self.blob_request(repo, digest).await;
         if let Some(range) = &range {
             request.headers.insert(header::RANGE, headers::range(range)?);
             request.if_range = range.if_range.clone();
@@ -379,7 +203,7 @@ impl Upstream {
     /// # Errors
     /// Any [`Kind`] but those of bodies.
     pub async fn blob_length(&self, repo: &RepoName, digest: &Digest) -> Result<Option<u64>, Error> {
-        let mut request = self.blob_request(repo, digest);
+        let mut request = self.blob_request(repo, digest).await;
         request.method = Method::HEAD;
         match self.exchange.call(&request).await {
             Ok((answer, _permit)) if answer.response.status().is_success() => {
@@ -421,7 +245,9 @@ impl Upstream {
     /// Any [`Kind`] but [`Kind::RangeNotSatisfiable`].
     pub async fn list_tags(&self, repo: &RepoName, page: Page<'_>) -> Result<Listing, Error> {
         let headers = headers::accepting("application/json");
-        let mut request = self.request(repo, RequestKind::Manifest, "tags", "list", headers);
+        let mut request = self
+            .request(repo, RequestKind::Manifest, "tags", "list", headers)
+            .await;
         match page {
             Page::Query(query) => request.url.set_query(Some(query)),
             Page::Of { n, last } => {
@@ -446,13 +272,15 @@ impl Upstream {
         next: Option<&str>,
     ) -> Result<Listing, Error> {
         let headers = headers::accepting(MediaType::OCI_INDEX);
-        let mut request = self.request(
-            repo,
-            RequestKind::Manifest,
-            "referrers",
-            &digest.to_string(),
-            headers,
-        );
+        let mut request = self
+            .request(
+                repo,
+                RequestKind::Manifest,
+                "referrers",
+                &digest.to_string(),
+                headers,
+            )
+            .await;
         match next {
             Some(query) => request.url.set_query(Some(query)),
             None => {
@@ -474,12 +302,13 @@ impl Upstream {
         })
     }
 
-    fn blob_request(&self, repo: &RepoName, digest: &Digest) -> Request {
+    async fn blob_request(&self, repo: &RepoName, digest: &Digest) -> Request {
         let headers = headers::accepting("*/*");
         self.request(repo, RequestKind::Blob, "blobs", &digest.to_string(), headers)
+            .await
     }
 
-    fn request(
+    async fn request(
         &self,
         repo: &RepoName,
         kind: RequestKind,
@@ -496,7 +325,7 @@ impl Upstream {
                 .registry
                 .endpoint
                 .api_url(&format!("{upstream_repo}/{what}/{which}")),
-            identity: self.exchange.identity(&upstream_repo),
+            identity: self.exchange.identity(&upstream_repo).await,
             repo: upstream_repo,
             headers,
             if_range: None,
@@ -518,3 +347,6 @@ fn add_query(url: &mut Url, pairs: impl IntoIterator<Item = (&'static str, Strin
         url.query_pairs_mut().extend_pairs(pairs);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ impl Cache {
         stale: Option<Manifest>,
         stale_filters: Option<String>,
     ) -> Result<ListingAnswer, Error> {
-        let credential = target.upstream.credential_key(&key.repository);
+        let credential = target.upstream.credential_key(&key.repository).await;
         let flight = self.inner.listing_flights.join(&TagKey { key: key.clone(), credential }, || {
             let (cache, target) = (self.clone(), target.clone());
             async move { cache.list_referrers(&target, key).await }

@@ -89,7 +89,7 @@ impl Cache {
             registry: Arc::clone(&target.label),
             repository: repository.clone(),
             digest: *digest,
-            credential: target.upstream.credential_key(repository),
+            credential: target.upstream.credential_key(repository).await,
         };
         let flight = self.inner.digest_flights.join(&key, || {
             let (cache, target, key) = (self.clone(), target.clone(), key.clone());
@@ -113,7 +113,7 @@ impl Cache {
         }
         let stale = known.as_ref().filter(|_| freshness == Freshness::Expired);
         let stale = stale.map(|(_, manifest)| manifest.clone());
-        let credential = target.upstream.credential_key(repository);
+        let credential = target.upstream.credential_key(repository).await;
         let flight = self.inner.tag_flights.join(&TagKey { key: key.clone(), credential }, || {
             let (cache, target, known) = (self.clone(), target.clone(), known.clone());
             async move { cache.revalidate(&target, key, known).await }

@@ -5,69 +5,24 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
-use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url};
-use secrecy::ExposeSecret as _;
+use reqwest::header::{self, HeaderValue};
+use reqwest::{Method, Response, Url};
 
 use super::challenge::Challenge;
-use super::token::{self, Token, TokenKey, Tokens};
+use super::identity::{Identity, basic, direct};
+use super::token::{Token, TokenKey, Tokens};
 use super::transport::{Transport, place};
-use super::{CredentialKey, Error, Kind, Observer, body, governor, guard, headers};
+use super::{CredentialKey, Error, Kind, Observer, body, guard, headers, realm};
 use crate::config::Registry;
-use crate::credentials::{Credential, CredentialStore};
+use crate::credentials::Credential;
 
 /// The most origins whose challenges are remembered: the endpoint, and registries that it redirects to.
 const ORIGINS_MAX: usize = 64;
-/// The longest answer of a token server.
-const TOKEN_ANSWER_BYTES_MAX: usize = 1024 * 1024;
-const TOKEN_REDIRECTS_MAX: usize = 3;
 /// The most states of Secrets whose refusal was logged; beyond it a warning may come twice.
 const WARNED_MAX: usize = 256;
-
-/// With what somebody is asked: a credential as it is now, or none.
-#[derive(Clone, Debug)]
-pub(super) struct Identity {
-    key: CredentialKey,
-    mark: u64,
-    credential: Option<Arc<Credential>>,
-}
-
-impl Identity {
-    pub(super) const ANONYMOUS: Self = Self {
-        key: CredentialKey::Anonymous,
-        mark: 0,
-        credential: None,
-    };
-
-    /// The first credential whose rule matches `repo` (as the endpoint names it) and whose Secret is there.
-    pub(super) fn select(registry: &Registry, credentials: &CredentialStore, repo: &str) -> Self {
-        let endpoint = &registry.endpoint;
-        let rule = endpoint
-            .credentials
-            .iter()
-            .find(|rule| rule.repositories.is_match(repo));
-        let Some(rule) = rule else {
-            return Self::ANONYMOUS;
-        };
-        match credentials.credential(&rule.secret_name, &endpoint.host()) {
-            Some(loaded) => Self {
-                key: CredentialKey::Secret(rule.secret_name.as_str().into()),
-                mark: loaded.mark,
-                credential: Some(loaded.value),
-            },
-            None => Self::ANONYMOUS,
-        }
-    }
-
-    pub(super) fn key(&self) -> &CredentialKey {
-        &self.key
-    }
-}
 
 /// Who is asked, for what.
 #[derive(Clone, Copy)]
@@ -111,8 +66,8 @@ impl Auth {
         transport: &Arc<Transport>,
         target: Target<'_>,
     ) -> Result<Option<HeaderValue>, Error> {
-        if let Some(Credential::Bearer(secret)) = target.identity.credential.as_deref() {
-            return Ok(token::bearer(secret.expose_secret()));
+        if let Some(credential @ Credential::Bearer(_)) = target.identity.credential() {
+            return Ok(direct(credential));
         }
         let Some(challenges) = self.learned(&target.origin()) else {
             return Ok(None);
@@ -141,22 +96,27 @@ impl Auth {
         challenges: Vec<Challenge>,
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, Error> {
-        let challenges = if challenges.is_empty() {
+        let is_endpoint = target.url.origin() == self.registry.endpoint.url.origin();
+        let challenges = match self.learned(&target.origin()) {
+            _ if !challenges.is_empty() => challenges,
             // Some servers challenge only at their base, or only the first time.
-            match self.learned(&target.origin()) {
-                Some(challenges) => challenges,
-                None => self.ping(transport).await?,
-            }
-        } else {
-            challenges
+            Some(challenges) => challenges,
+            None if is_endpoint => self.ping(transport).await?,
+            None => challenges,
         };
         let header = self.respond(transport, target, &challenges, refused).await?;
         self.learn(target.origin(), challenges);
-        match header {
-            Some(header) if Some(&header) != refused => Ok(Some(header)),
-            // The credential is refused: what is public can still be had without it.
-            _ if refused.is_some() => Ok(None),
-            _ => Err(Error::new(Kind::Unauthorized, place(&Method::GET, target.url))),
+        let unauthorized = || Error::new(Kind::Unauthorized, place(&Method::GET, target.url));
+        match (header, refused) {
+            (Some(header), refused) if Some(&header) != refused => Ok(Some(header)),
+            (_, None) => Err(unauthorized()),
+            // The credential itself is refused: what is public can still be had without it.
+            (_, Some(refused)) => {
+                if target.identity.credential().and_then(direct).as_ref() == Some(refused) {
+                    self.report_refusal(target.identity, &unauthorized());
+                }
+                Ok(None)
+            }
         }
     }
 
@@ -188,12 +148,7 @@ impl Auth {
             return Ok(Some(token.header));
         }
         let is_basic = challenges.contains(&Challenge::Basic);
-        Ok(target
-            .identity
-            .credential
-            .as_deref()
-            .filter(|_| is_basic)
-            .and_then(basic))
+        Ok(target.identity.credential().filter(|_| is_basic).and_then(basic))
     }
 
     async fn token(
@@ -211,33 +166,38 @@ impl Auth {
             .ok()
             .filter(|realm| matches!(realm.scheme(), "http" | "https"))
             .ok_or_else(|| Error::new(Kind::Protocol, "the challenge's realm is no address"))?;
-        self.check_realm(target, &realm)?;
+        let identity = match target.identity.credential() {
+            // It is a token already; a realm could make nothing of it.
+            Some(Credential::Bearer(_)) => Identity::ANONYMOUS,
+            _ => target.identity.clone(),
+        };
+        self.check_realm(target.url, &identity, &realm)?;
         let key = TokenKey {
             realm,
             service,
             scope,
-            credential: target.identity.key.clone(),
-            mark: target.identity.mark,
+            credential: identity.key().clone(),
+            mark: identity.mark(),
         };
         let fetch = || {
             let (auth, transport) = (Arc::clone(self), Arc::clone(transport));
-            let (key, identity) = (key.clone(), target.identity.clone());
+            let key = key.clone();
             async move { auth.fetch_token(&transport, &key, &identity).await }.boxed()
         };
         self.tokens.get(key.clone(), refused, fetch).await
     }
 
-    fn check_realm(&self, target: Target<'_>, realm: &Url) -> Result<(), Error> {
+    fn check_realm(&self, from: &Url, identity: &Identity, realm: &Url) -> Result<(), Error> {
         let host = realm.host_str().unwrap_or_default();
         let denied = |error: guard::RealmError| {
             tracing::warn!(registry = self.registry.host, realm = host, %error, "no token is asked for at this realm");
             Error::new(Kind::Denied, format!("realm {host}: {error}"))
         };
-        if target.identity.credential.is_some() {
+        if identity.credential().is_some() {
             let endpoint = &self.registry.endpoint;
             return guard::check_realm(&endpoint.url, realm, &endpoint.trust.realms).map_err(denied);
         }
-        if guard::is_downgrade(target.url, realm) {
+        if guard::is_downgrade(from, realm) {
             return Err(denied(guard::RealmError::Downgrade));
         }
         Ok(())
@@ -251,68 +211,17 @@ impl Auth {
         key: &TokenKey,
         identity: &Identity,
     ) -> Result<Token, Error> {
-        let result = self
-            .ask_realm(transport, key, identity.credential.as_deref())
-            .await;
+        let result = realm::ask(transport, key, identity.credential(), self.idle).await;
         match result {
             Err(error)
-                if identity.credential.is_some()
+                if identity.credential().is_some()
                     && matches!(error.kind(), Kind::Unauthorized | Kind::Denied) =>
             {
                 self.report_refusal(identity, &error);
-                self.ask_realm(transport, key, None).await
+                realm::ask(transport, key, None, self.idle).await
             }
             result => result,
         }
-    }
-
-    async fn ask_realm(
-        &self,
-        transport: &Transport,
-        key: &TokenKey,
-        credential: Option<&Credential>,
-    ) -> Result<Token, Error> {
-        let (service, scope) = (key.service.as_deref(), key.scope.as_deref());
-        if let Some(Credential::IdentityToken { token, .. }) = credential {
-            let form = token::refresh_form(key.realm.clone(), service, scope, token.expose_secret());
-            let mut headers = token_headers(None);
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/x-www-form-urlencoded"),
-            );
-            let response = transport
-                .send(Method::POST, &key.realm, headers, Some(form))
-                .await?;
-            // Servers without this exchange say so in many ways; GET is what all of them have.
-            if !matches!(response.status().as_u16(), 400 | 401 | 404 | 405) {
-                return self.read_token(&key.realm, response).await;
-            }
-            body::discard(response).await;
-        }
-        let mut url = token::request_url(&key.realm, service, scope);
-        for _ in 0..=TOKEN_REDIRECTS_MAX {
-            let headers = token_headers(credential.and_then(basic));
-            let response = transport.send(Method::GET, &url, headers, None).await?;
-            match super::exchange::redirect_target(&url, &response) {
-                // Elsewhere the credential would have to be judged anew; no real realm leads elsewhere.
-                Some(target) if target.origin() == url.origin() => {
-                    body::discard(response).await;
-                    url = target;
-                }
-                _ => return self.read_token(&url, response).await,
-            }
-        }
-        Err(Error::new(Kind::Protocol, "the realm redirects without end"))
-    }
-
-    async fn read_token(&self, url: &Url, response: Response) -> Result<Token, Error> {
-        let place = format!("token from {}", url.origin().ascii_serialization());
-        let status = response.status();
-        if status == StatusCode::OK {
-            let answer = body::read(&place, response, TOKEN_ANSWER_BYTES_MAX, self.idle).await?;
-            return token::from_answer(&place, &answer, SystemTime::now());
-        }
-        Err(refusal(place, response).await)
     }
 
     /// The challenges at the base of the endpoint's API.
@@ -327,7 +236,7 @@ impl Auth {
     }
 
     fn report_refusal(&self, identity: &Identity, error: &Error) {
-        let CredentialKey::Secret(secret_name) = &identity.key else {
+        let CredentialKey::Secret(secret_name) = identity.key() else {
             return;
         };
         self.observer.credential_refused(&self.registry.host, secret_name);
@@ -335,7 +244,7 @@ impl Auth {
         if warned.len() >= WARNED_MAX {
             warned.clear();
         }
-        if warned.insert((identity.key.clone(), identity.mark)) {
+        if warned.insert((identity.key().clone(), identity.mark())) {
             let registry = &self.registry.host;
             tracing::warn!(registry, %secret_name, %error, "credential refused, going on without it");
         }
@@ -363,43 +272,4 @@ impl Auth {
 /// Every challenge of a response.
 pub(super) fn challenges(response: &Response) -> Vec<Challenge> {
     super::challenge::parse(headers::values(response.headers(), &header::WWW_AUTHENTICATE))
-}
-
-/// The error that a response without success is.
-pub(super) async fn refusal(place: String, response: Response) -> Error {
-    let status = response.status();
-    let retry_after = headers::text(response.headers(), header::RETRY_AFTER.as_str())
-        .and_then(|value| governor::retry_after(&value, SystemTime::now()));
-    let total = headers::unsatisfied_total(response.headers());
-    let is_limited = headers::says_too_many_requests(&body::read_beginning(response).await);
-    let kind = match status {
-        _ if status == StatusCode::TOO_MANY_REQUESTS || is_limited => Kind::RateLimited { retry_after },
-        StatusCode::UNAUTHORIZED => Kind::Unauthorized,
-        StatusCode::FORBIDDEN => Kind::Denied,
-        StatusCode::NOT_FOUND | StatusCode::GONE => Kind::NotFound,
-        StatusCode::RANGE_NOT_SATISFIABLE => Kind::RangeNotSatisfiable { total },
-        status => Kind::Status(status.as_u16()),
-    };
-    Error::new(kind, place)
-}
-
-fn token_headers(authorization: Option<HeaderValue>) -> HeaderMap {
-    let mut headers = headers::accepting("application/json");
-    if let Some(authorization) = authorization {
-        headers.insert(header::AUTHORIZATION, authorization);
-    }
-    headers
-}
-
-/// `Basic …`, where the credential has a password or can stand in for one.
-fn basic(credential: &Credential) -> Option<HeaderValue> {
-    let (username, password) = match credential {
-        Credential::Basic { username, password } => (username, password),
-        Credential::IdentityToken { username, token } => (username, token),
-        Credential::Bearer(_) => return None,
-    };
-    let encoded = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
-    let mut header = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
-    header.set_sensitive(true);
-    Some(header)
 }

@@ -8,11 +8,12 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
-use super::auth::{self, Auth, Identity, Target};
+use super::auth::{self, Auth, Target};
 use super::governor::{Governor, Permit};
+use super::identity::Identity;
 use super::retry::retry;
 use super::transport::{Transport, place};
-use super::{Error, Kind, Limits, Observer, RequestKind, Validator, body, guard, headers};
+use super::{Error, Kind, Limits, Observer, RequestKind, Validator, body, guard, headers, refusal};
 use crate::config::Registry;
 use crate::credentials::CredentialStore;
 use crate::oci::RepoName;
@@ -95,8 +96,8 @@ impl Exchange {
         })
     }
 
-    pub(super) fn identity(&self, upstream_repo: &RepoName) -> Identity {
-        Identity::select(&self.registry, &self.credentials, upstream_repo.as_str())
+    pub(super) async fn identity(&self, upstream_repo: &RepoName) -> Identity {
+        Identity::select(&self.registry, &self.credentials, upstream_repo.as_str()).await
     }
 
     /// Asks until there is an answer, within the limits. The permit is held as long as the answer's body is wanted.
@@ -270,8 +271,8 @@ async fn judge(request: &Request, url: Url, response: Response) -> Result<Answer
         304 if request.headers.contains_key(header::IF_NONE_MATCH) => {}
         100..=399 => return broken("a status that is no answer"),
         status => {
-            let error = auth::refusal(place, response).await;
-            let is_registry = url.origin() == request.url.origin() || repository_in_path(&url).is_some();
+            let error = refusal::error(place, response).await;
+            let is_registry = url == request.url || repository_in_path(&url).is_some();
             return Err(match error.kind() {
                 // Only a registry knows what there is; anything else knows only that this address is no longer good.
                 Kind::NotFound | Kind::Unauthorized | Kind::Denied | Kind::Status(400) if !is_registry => {
@@ -327,4 +328,67 @@ fn repository_in_path(url: &Url) -> Option<&str> {
     let (repo, what) = repo_and_what.rsplit_once('/')?;
     let is_api = matches!(what, "manifests" | "blobs" | "tags" | "referrers");
     (is_api && repo.parse::<RepoName>().is_ok()).then_some(repo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(status: u16, location: &str) -> Option<String> {
+        let response = http::Response::builder()
+            .status(status)
+            .header("location", location)
+            .body("")
+            .unwrap();
+        let url = "https://registry.example/v2/a/blobs/sha256:00".parse().unwrap();
+        redirect_target(&url, &Response::from(response)).map(String::from)
+    }
+
+    #[test]
+    fn a_location_is_used_as_it_came() {
+        for location in [
+            "https://cdn.example/data?verify=1597907265-RDid%2FdtQ%3D",
+            "https://oss.example/data?Expires=1&Signature=%2FNOGZ%2BkZX7w%3D",
+            "https://storage.example/artifacts/sha256:ab?x=a~b-c_d__&Key-Pair-Id=K",
+            "http://127.0.0.1:1/a%2Fb:c~d/%7E?q=%20+",
+        ] {
+            assert_eq!(target(302, location).as_deref(), Some(location));
+        }
+        assert_eq!(
+            target(307, "/artifacts-downloads/x%2Fy").as_deref(),
+            Some("https://registry.example/artifacts-downloads/x%2Fy")
+        );
+        assert_eq!(
+            target(308, "//cdn.example/x").as_deref(),
+            Some("https://cdn.example/x")
+        );
+        for (status, location) in [
+            (300, "/x"),
+            (304, "/x"),
+            (302, "ftp://a/b"),
+            (302, "https://"),
+            (302, "file:///etc"),
+        ] {
+            assert_eq!(target(status, location), None, "{status} {location}");
+        }
+    }
+
+    #[test]
+    fn registries_are_known_by_their_paths() {
+        let repo = |path: &str| {
+            let url: Url = format!("https://h{path}").parse().unwrap();
+            repository_in_path(&url).map(str::to_owned)
+        };
+        assert_eq!(repo("/v2/a/b/c/manifests/latest").as_deref(), Some("a/b/c"));
+        assert_eq!(repo("/v2/a/blobs/sha256:00").as_deref(), Some("a"));
+        for path in [
+            "/registry-v2/docker/registry/v2/blobs/sha256/a2/x/data",
+            "/v2/blobs/x",
+            "/v2/",
+            "/v2/A/blobs/x",
+            "/",
+        ] {
+            assert_eq!(repo(path), None, "{path}");
+        }
+    }
 }

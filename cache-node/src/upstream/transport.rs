@@ -57,8 +57,11 @@ impl Transport {
         let trust = &registry.endpoint.trust;
         let trust: Arc<[HostPattern]> = trust.redirects.iter().chain(&trust.realms).cloned().collect();
         let proxies = proxy_hosts(PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok()));
-        let bundle = bundle(&registry, &credentials);
-        let clients = build_clients(&registry, &limits, &seen, &trust, &proxies, bundle)?;
+        let has_bundle = registry.endpoint.tls.ca_bundle.is_some();
+        let clients = Clients {
+            bundle_mark: (!has_bundle).then_some(0),
+            ..build_clients(&registry, &limits, &seen, &trust, &proxies, 0, None)?
+        };
         Ok(Self {
             registry,
             credentials,
@@ -80,7 +83,8 @@ impl Transport {
     ) -> Result<Response, Error> {
         let place = place(&method, url);
         let mut request = self
-            .client_for(url)?
+            .client_for(url)
+            .await?
             .request(method, url.clone())
             .headers(headers);
         if let Some(body) = body {
@@ -93,8 +97,8 @@ impl Transport {
         }
     }
 
-    fn client_for(&self, url: &Url) -> Result<Client, Error> {
-        let clients = self.current_clients()?;
+    async fn client_for(&self, url: &Url) -> Result<Client, Error> {
+        let clients = self.current_clients().await?;
         if url.host() == self.registry.endpoint.url.host() || guard::is_named(url, &self.trust) {
             return Ok(clients.trusting);
         }
@@ -114,20 +118,40 @@ impl Transport {
     }
 
     /// The clients; new ones when the CA bundle has changed, so that a rotated one works without a restart.
-    fn current_clients(&self) -> Result<Clients, Error> {
-        let bundle = bundle(&self.registry, &self.credentials);
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.bundle_mark != bundle.as_ref().map(|(_, mark)| *mark) {
-            *clients = build_clients(
-                &self.registry,
-                &self.limits,
-                &self.seen,
-                &self.trust,
-                &self.proxies,
-                bundle,
-            )?;
+    async fn current_clients(&self) -> Result<Clients, Error> {
+        let bundle_name = self.registry.endpoint.tls.ca_bundle.as_deref();
+        let mark = bundle_name.map_or(0, |name| self.credentials.generation(name));
+        {
+            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            if clients.bundle_mark == Some(mark) {
+                return Ok(clients.clone());
+            }
         }
-        Ok(clients.clone())
+        let (mark, bundle) = match bundle_name {
+            Some(name) => self.bundle(name).await,
+            None => (0, None),
+        };
+        let built = build_clients(
+            &self.registry,
+            &self.limits,
+            &self.seen,
+            &self.trust,
+            &self.proxies,
+            mark,
+            bundle,
+        )?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        *clients = built.clone();
+        Ok(built)
+    }
+
+    async fn bundle(&self, name: &str) -> (u64, Option<Vec<u8>>) {
+        let bundle = self.credentials.ca_bundle(name).await;
+        let bundle = bundle.unwrap_or_else(|error| {
+            tracing::warn!(registry = self.registry.host, %error, "going on without the CA bundle");
+            None
+        });
+        (self.credentials.generation(name), bundle)
     }
 }
 
@@ -136,24 +160,18 @@ pub(super) fn place(method: &Method, url: &Url) -> String {
     format!("{method} {}{}", url.origin().ascii_serialization(), url.path())
 }
 
-type Bundle = (Arc<Vec<u8>>, u64);
-
-fn bundle(registry: &Registry, credentials: &CredentialStore) -> Option<Bundle> {
-    let bundle = credentials.ca_bundle(registry.endpoint.tls.ca_bundle.as_deref()?)?;
-    Some((bundle.value, bundle.mark))
-}
-
 fn build_clients(
     registry: &Registry,
     limits: &Limits,
     seen: &Arc<SeenClasses>,
     trust: &Arc<[HostPattern]>,
     proxies: &Arc<[String]>,
-    bundle: Option<Bundle>,
+    bundle_mark: u64,
+    bundle: Option<Vec<u8>>,
 ) -> Result<Clients, Error> {
     let tls_error = |error| Error::new(Kind::Tls, "the TLS configuration").with_source(error);
     let authorities = match &bundle {
-        Some((pem, _)) => Certificate::from_pem_bundle(pem).map_err(tls_error)?,
+        Some(pem) => Certificate::from_pem_bundle(pem).map_err(tls_error)?,
         None => Vec::new(),
     };
     let build = |builder: &dyn Fn() -> ClientBuilder| {
@@ -178,7 +196,7 @@ fn build_clients(
         })
     };
     Ok(Clients {
-        bundle_mark: bundle.as_ref().map(|(_, mark)| *mark),
+        bundle_mark: Some(bundle_mark),
         trusting: build(&trusting).map_err(tls_error)?,
         filtering: build(&filtering).map_err(tls_error)?,
     })

@@ -1,0 +1,93 @@
+//! With which credential a request is made, and how that is written.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
+
+use super::{CredentialKey, token};
+use crate::config::Registry;
+use crate::credentials::{Credential, CredentialStore};
+
+/// The user name that stands for "the password is an identity token", after Docker's convention.
+const IDENTITY_TOKEN_USER: &str = "<token>";
+
+/// With what somebody is asked: a credential as it is now, or none.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    key: CredentialKey,
+    mark: u64,
+    credential: Option<Arc<Credential>>,
+}
+
+impl Identity {
+    pub(super) const ANONYMOUS: Self = Self {
+        key: CredentialKey::Anonymous,
+        mark: 0,
+        credential: None,
+    };
+
+    /// The credential of the first rule that matches `repo` (as the endpoint names it). A Secret that is missing or
+    /// unreadable is no credential: what is public can be had without it.
+    pub(super) async fn select(registry: &Registry, credentials: &CredentialStore, repo: &str) -> Self {
+        let endpoint = &registry.endpoint;
+        let rule = endpoint
+            .credentials
+            .iter()
+            .find(|rule| rule.repositories.is_match(repo));
+        let Some(rule) = rule else {
+            return Self::ANONYMOUS;
+        };
+        match credentials.get(&rule.secret_name, &endpoint.host()).await {
+            Ok(Some(credential)) => Self {
+                key: CredentialKey::Secret(rule.secret_name.as_str().into()),
+                mark: credentials.generation(&rule.secret_name),
+                credential: Some(Arc::new(credential)),
+            },
+            Ok(None) => Self::ANONYMOUS,
+            Err(error) => {
+                tracing::debug!(registry = registry.host, %error, "going on without credential");
+                Self::ANONYMOUS
+            }
+        }
+    }
+
+    pub(super) fn key(&self) -> &CredentialKey {
+        &self.key
+    }
+
+    /// Which state of the Secret this is.
+    pub(super) fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        self.credential.as_deref()
+    }
+}
+
+/// `Basic …`, where the credential has a password or can stand in for one.
+pub(super) fn basic(credential: &Credential) -> Option<HeaderValue> {
+    let (username, password) = match credential {
+        Credential::Basic { username, password } => (username.expose_secret(), password),
+        Credential::IdentityToken { username, token } => {
+            let username = username.as_ref().map(ExposeSecret::expose_secret);
+            (username.unwrap_or(IDENTITY_TOKEN_USER), token)
+        }
+        Credential::Bearer(_) => return None,
+    };
+    let encoded = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
+    let mut header = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// What the credential is sent as where no token is wanted.
+pub(super) fn direct(credential: &Credential) -> Option<HeaderValue> {
+    match credential {
+        Credential::Bearer(secret) => token::bearer(secret.expose_secret()),
+        credential => basic(credential),
+    }
+}
