@@ -148,9 +148,20 @@ impl App {
         let (of_upstream, of_credentials) = (limits.upstream.clone(), Arc::clone(&credentials));
         let targets = Targets::new(Arc::new(config), move |registry| {
             let (registry, credentials) = (Arc::clone(registry), Arc::clone(&of_credentials));
-            Upstream::new(registry, credentials, of_upstream.clone(), Arc::clone(&observer) as _)
+            Upstream::new(
+                registry,
+                credentials,
+                of_upstream.clone(),
+                Arc::clone(&observer) as _,
+            )
         })?;
-        let cache = Cache::new(targets, engine.clone(), Arc::clone(&store), ledger, Arc::clone(&metrics));
+        let cache = Cache::new(
+            targets,
+            engine.clone(),
+            Arc::clone(&store),
+            ledger,
+            Arc::clone(&metrics),
+        );
         let runtime = bind("--listen", options.listen).await?;
         let admin = bind("--admin", options.admin).await?;
         let public = match options.metrics {
@@ -160,7 +171,10 @@ impl App {
         let addresses = Addresses {
             listen: local(&runtime, options.listen),
             admin: local(&admin, options.admin),
-            metrics: public.as_ref().zip(options.metrics).map(|(bound, asked)| local(bound, asked)),
+            metrics: public
+                .as_ref()
+                .zip(options.metrics)
+                .map(|(bound, asked)| local(bound, asked)),
         };
         Ok(Self {
             cache,
@@ -291,7 +305,10 @@ async fn background(
             engine.set_verify_whole_up_to(config.verify_whole_up_to_bytes);
             conditions.retain(|registry| config.registry(registry).is_some());
             if let Err(error) = cache.targets().reload(config) {
-                tracing::error!(error = &error as &dyn std::error::Error, "configuration not applied");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "configuration not applied"
+                );
             }
         }
     };
@@ -307,7 +324,11 @@ async fn background(
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Bind { flag, address, source })
+    TcpListener::bind(address).await.map_err(|source| Error::Bind {
+        flag,
+        address,
+        source,
+    })
 }
 
 fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
@@ -328,7 +349,11 @@ fn serve_router(
             }
         }
     };
-    let limits = ConnectionLimits { connections: ADMIN_CONNECTIONS_MAX, drain: ADMIN_DRAIN, ..Default::default() };
+    let limits = ConnectionLimits {
+        connections: ADMIN_CONNECTIONS_MAX,
+        drain: ADMIN_DRAIN,
+        ..Default::default()
+    };
     tokio::spawn(surface::serve(listener, limits, stop, answer))
 }
 

@@ -198,7 +198,7 @@ impl CredentialStore {
     }
 
     /// Calls [`refresh`](Self::refresh) every `interval`; never returns.
-    pub async fn watch(self, interval: Duration) {
+    pub async fn watch(&self, interval: Duration) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -134,7 +134,9 @@ impl Engine {
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The blob, if it is stored or on its way. Such a blob is never refused for load.
@@ -199,14 +201,18 @@ impl Engine {
         // A task of its own: the slot must not stay reserved when the client leaves here.
         let (engine, digest, registry) = (self.clone(), *digest, Arc::clone(registry));
         let started = self.inner.tasks.spawn(async move {
-            let content = engine.fill_slot(&digest, registry, expectation, source, permit).await;
+            let content = engine
+                .fill_slot(&digest, registry, expectation, source, permit)
+                .await;
             if !matches!(content, Ok(Content::Filling(_))) {
                 engine.slots().remove(&digest);
             }
             engine.inner.slots_changed.send_replace(());
             content
         });
-        started.await.unwrap_or(Err(Error::Stalled("the opening task was lost")))
+        started
+            .await
+            .unwrap_or(Err(Error::Stalled("the opening task was lost")))
     }
 
     async fn fill_slot(
@@ -259,7 +265,9 @@ impl Engine {
             run::settle(&fill, ending, &self.inner.store).await;
             self.slots().remove(&fill.digest);
             self.inner.slots_changed.send_replace(());
-            self.inner.metrics.fill_ended(&fill.registry, label, fill.shared().received);
+            self.inner
+                .metrics
+                .fill_ended(&fill.registry, label, fill.shared().received);
             return;
         }
     }

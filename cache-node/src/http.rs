@@ -36,7 +36,11 @@ const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-app
 const WARNINGS_BYTES_MAX: usize = 4096;
 
 /// Answers one request of a container runtime.
-pub async fn answer<B>(cache: &Cache, metrics: &std::sync::Arc<Metrics>, request: Request<B>) -> Response<Body> {
+pub async fn answer<B>(
+    cache: &Cache,
+    metrics: &std::sync::Arc<Metrics>,
+    request: Request<B>,
+) -> Response<Body> {
     let started = Instant::now();
     let is_head = request.method() == Method::HEAD;
     let mut access = Access::new(std::sync::Arc::clone(metrics), &request, started);
@@ -44,11 +48,17 @@ pub async fn answer<B>(cache: &Cache, metrics: &std::sync::Arc<Metrics>, request
         Ok(response) => response,
         Err(error) => error.to_response(is_head).map(Body::from),
     };
-    response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response
+        .headers_mut()
+        .insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     access.attach(response, is_head)
 }
 
-async fn respond<B>(cache: &Cache, request: &Request<B>, access: &mut Access) -> Result<Response<Body>, Error> {
+async fn respond<B>(
+    cache: &Cache,
+    request: &Request<B>,
+    access: &mut Access,
+) -> Result<Response<Body>, Error> {
     let is_head = request.method() == Method::HEAD;
     if !is_head && request.method() != Method::GET {
         return Err(Error::method_not_allowed());
@@ -64,7 +74,8 @@ async fn respond<B>(cache: &Cache, request: &Request<B>, access: &mut Access) ->
         Selector::Ns(host) | Selector::Path(host) => targets.by_host(host),
         Selector::Default => targets.default(),
     };
-    let target = target.ok_or_else(|| refusal::from_pull(&pull::Error::UnknownRegistry, Subject::Manifest))?;
+    let target =
+        target.ok_or_else(|| refusal::from_pull(&pull::Error::UnknownRegistry, Subject::Manifest))?;
     access.target(&target, &route);
     let mut response = resource(cache, &target, &route, request.headers(), is_head, access).await?;
     if let Selector::Ns(host) = &route.registry
@@ -107,9 +118,15 @@ async fn resource(
             let answer = cache.tags(target, repo, query.as_deref()).await;
             listing(answer, route, "tags/list", is_head, access)
         }
-        Resource::Referrers { repo, digest, artifact_type, query } => {
-            let answer =
-                cache.referrers(target, repo, digest, artifact_type.as_deref(), query.as_deref()).await;
+        Resource::Referrers {
+            repo,
+            digest,
+            artifact_type,
+            query,
+        } => {
+            let answer = cache
+                .referrers(target, repo, digest, artifact_type.as_deref(), query.as_deref())
+                .await;
             listing(answer, route, &format!("referrers/{digest}"), is_head, access)
         }
     }
@@ -118,14 +135,24 @@ async fn resource(
 /// Always 200 and never upstream's business: a challenge here would draw the clients' credentials to us.
 fn base() -> Response<Body> {
     let mut response = Response::new(Body::from("{}"));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CONTENT_LENGTH, 2.into());
     response
 }
 
 fn manifest(answer: ManifestAnswer, request: &HeaderMap, is_head: bool) -> Result<Response<Body>, Error> {
-    let ManifestAnswer { manifest, origin, warnings } = answer;
-    let Manifest { digest, media_type, body } = manifest;
+    let ManifestAnswer {
+        manifest,
+        origin,
+        warnings,
+    } = answer;
+    let Manifest {
+        digest,
+        media_type,
+        body,
+    } = manifest;
     let etag = conditional::etag(&digest);
     let outcome = conditional::evaluate(request, &etag);
     let mut response = match outcome {
@@ -162,9 +189,16 @@ fn listing(
         answer.map_err(|error| refusal::from_pull(&error, Subject::Listing))?;
     access.origin(origin);
     let length = listing.body.len();
-    let mut response = Response::new(if is_head { Body::empty() } else { Body::from(listing.body) });
+    let mut response = Response::new(if is_head {
+        Body::empty()
+    } else {
+        Body::from(listing.body)
+    });
     let headers = response.headers_mut();
-    let media_type = listing.media_type.as_ref().map_or("application/json", |media_type| media_type.as_str());
+    let media_type = listing
+        .media_type
+        .as_ref()
+        .map_or("application/json", |media_type| media_type.as_str());
     headers.insert(CONTENT_TYPE, header_value(media_type)?);
     headers.insert(CONTENT_LENGTH, length.into());
     if let Some(next) = &listing.next {

@@ -99,7 +99,9 @@ impl Cache {
             digest_flights: Flights::default(),
             suspects: Suspects::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The configured registries.
@@ -111,7 +113,10 @@ impl Cache {
     async fn stored_manifest(&self, digest: &Digest) -> Option<Manifest> {
         self.inner.store.manifest_head(digest)?;
         let (store, digest) = (Arc::clone(&self.inner.store), *digest);
-        let manifest = tokio::task::spawn_blocking(move || store.manifest(&digest)).await.ok().flatten()?;
+        let manifest = tokio::task::spawn_blocking(move || store.manifest(&digest))
+            .await
+            .ok()
+            .flatten()?;
         self.inner.descriptors.learn(&manifest);
         Some(manifest)
     }

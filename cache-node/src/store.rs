@@ -70,7 +70,11 @@ struct Fingerprint {
 impl Fingerprint {
     fn of(metadata: &fs::Metadata) -> Self {
         let mtime_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        Self { length: metadata.len(), mtime_ns, inode: metadata.ino() }
+        Self {
+            length: metadata.len(),
+            mtime_ns,
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -98,34 +102,53 @@ impl Store {
     /// The directory cannot be made, read or written.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let layout = Layout::prepare(directory)?;
-        let blobs = layout.list_blobs()?.into_iter().map(|(digest, meta)| (digest, Fingerprint::of(&meta)));
+        let blobs = layout
+            .list_blobs()?
+            .into_iter()
+            .map(|(digest, meta)| (digest, Fingerprint::of(&meta)));
         let blobs: HashMap<_, _> = blobs.collect();
         let media_types = manifests::load(&layout, |digest| blobs.contains_key(digest))?;
-        let store = Self { layout, blobs: RwLock::new(blobs), media_types: RwLock::new(media_types) };
+        let store = Self {
+            layout,
+            blobs: RwLock::new(blobs),
+            media_types: RwLock::new(media_types),
+        };
         store.layout.sweep_partials(|digest| store.contains(digest))?;
         Ok(store)
     }
 
     /// Whether a verified copy of `digest` is listed.
     pub fn contains(&self, digest: &Digest) -> bool {
-        self.blobs.read().unwrap_or_else(PoisonError::into_inner).contains_key(digest)
+        self.blobs
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(digest)
     }
 
     /// The length of the verified copy of `digest`, in bytes.
     pub fn length(&self, digest: &Digest) -> Option<u64> {
-        self.blobs.read().unwrap_or_else(PoisonError::into_inner).get(digest).map(|found| found.length)
+        self.blobs
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)
+            .map(|found| found.length)
     }
 
     /// Opens the verified copy of `digest`. A file that is gone, or is not the one that was proved, leaves the
     /// index and is removed: `None`, and the next request fetches it again.
     pub fn blob(&self, digest: &Digest) -> Option<Blob> {
-        let expected = *self.blobs.read().unwrap_or_else(PoisonError::into_inner).get(digest)?;
+        let expected = *self
+            .blobs
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)?;
         let path = self.layout.blob(digest);
         let opened = File::open(&path).and_then(|file| Ok((Fingerprint::of(&file.metadata()?), file)));
         match opened {
-            Ok((found, file)) if found == expected => {
-                Some(Blob { file: Arc::new(file), length: found.length })
-            }
+            Ok((found, file)) if found == expected => Some(Blob {
+                file: Arc::new(file),
+                length: found.length,
+            }),
             Ok((found, _)) => {
                 tracing::error!(%digest, ?expected, ?found, "a stored blob was changed by somebody else; dropped");
                 self.forget(digest);
@@ -163,7 +186,10 @@ impl Store {
     /// How much the store holds.
     pub fn totals(&self) -> Totals {
         let blobs = self.blobs.read().unwrap_or_else(PoisonError::into_inner);
-        Totals { blobs: blobs.len() as u64, bytes: blobs.values().map(|found| found.length).sum() }
+        Totals {
+            blobs: blobs.len() as u64,
+            bytes: blobs.values().map(|found| found.length).sum(),
+        }
     }
 
     /// The folder layout, for neighbours that keep a file beside the blobs.
@@ -177,8 +203,14 @@ impl Store {
     }
 
     fn forget(&self, digest: &Digest) {
-        self.blobs.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
-        self.media_types.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.blobs
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(digest);
+        self.media_types
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(digest);
     }
 }
 

@@ -6,6 +6,6 @@
 mod freshness;
 mod ledger;
 
-pub use freshness::{Freshness, judge, jitter_percent};
-pub use ledger::{Entry, Key, Ledger, Name};
+pub use freshness::{Freshness, jitter_percent, judge};
 pub(crate) use ledger::now_ms;
+pub use ledger::{Entry, Key, Ledger, Name};

@@ -25,14 +25,23 @@ async fn a_blob_is_fetched_once_and_served_from_the_store() {
 #[tokio::test]
 async fn an_image_is_pulled_by_tag() {
     let up = FakeRegistry::builder().start().await;
-    let image = ImageBuilder::new().random_layer(1, 3 << 20).random_layer(2, 100).build();
+    let image = ImageBuilder::new()
+        .random_layer(1, 3 << 20)
+        .random_layer(2, 100)
+        .build();
     image.push_to(&up, "acme/app", "v1");
     let node = node(&up).await;
     let url = format!("{}/v2/acme/app/manifests/v1?ns=up.test", node.url());
     let head = Call::head(&url).send().await;
     let get = Call::get(&url).send().await;
     assert_eq!((head.status, get.status), (200, 200));
-    assert_eq!(head.header("docker-content-digest"), get.header("docker-content-digest"));
-    assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()));
+    assert_eq!(
+        head.header("docker-content-digest"),
+        get.header("docker-content-digest")
+    );
+    assert_eq!(
+        head.header("content-length"),
+        Some(get.body.len().to_string().as_str())
+    );
     assert_eq!(up.count(on_any_manifest()), 1);
 }

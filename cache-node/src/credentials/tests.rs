@@ -232,7 +232,8 @@ async fn finds_a_secret_that_appears_later_and_forgets_one_that_goes() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     assert!(store.get("late", "quay.io").await.is_err());
-    let watch = tokio::spawn(store.clone().watch(Duration::from_millis(1)));
+    let watched = store.clone();
+    let watch = tokio::spawn(async move { watched.watch(Duration::from_millis(1)).await });
     secret(dir.path(), "late", &[("token", "t")]);
     while store.generation("late") < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;

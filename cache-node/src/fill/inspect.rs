@@ -22,7 +22,11 @@ pub(super) fn judge_start(start: &[u8], is_layer: bool, is_labelled_text: bool) 
         return Ok(());
     }
     let text = start.trim_ascii_start().to_ascii_lowercase();
-    let compact: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let compact: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
     if text.starts_with(b"<!doctype") || text.starts_with(b"<html") || text.starts_with(b"<?xml") {
         Err(Fault::WebPage)
     } else if compact.starts_with(b"{\"errors\":") {
@@ -38,18 +42,39 @@ mod tests {
 
     #[test]
     fn pages_and_error_documents_are_no_layers() {
-        for page in ["<!DOCTYPE html>", "\r\n <HTML><head>", "<?xml version=\"1.0\"?><Error>"] {
+        for page in [
+            "<!DOCTYPE html>",
+            "\r\n <HTML><head>",
+            "<?xml version=\"1.0\"?><Error>",
+        ] {
             assert_eq!(judge_start(page.as_bytes(), true, false), Err(Fault::WebPage));
         }
-        assert_eq!(judge_start(b"{ \"errors\" : [", true, false), Err(Fault::ErrorDocument));
-        assert_eq!(judge_start(b"{\"errors\":[", false, true), Err(Fault::ErrorDocument));
+        assert_eq!(
+            judge_start(b"{ \"errors\" : [", true, false),
+            Err(Fault::ErrorDocument)
+        );
+        assert_eq!(
+            judge_start(b"{\"errors\":[", false, true),
+            Err(Fault::ErrorDocument)
+        );
     }
 
     #[test]
     fn everything_else_is_none_of_our_business() {
-        for start in [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"", b"\0\0\0", b"{\"architecture\":", b"GGUF"] {
+        for start in [
+            &b"\x1f\x8b"[..],
+            b"\x28\xb5\x2f\xfd",
+            b"",
+            b"\0\0\0",
+            b"{\"architecture\":",
+            b"GGUF",
+        ] {
             assert_eq!(judge_start(start, true, true), Ok(()));
         }
-        assert_eq!(judge_start(b"<html>", false, false), Ok(()), "an artifact may be a page");
+        assert_eq!(
+            judge_start(b"<html>", false, false),
+            Ok(()),
+            "an artifact may be a page"
+        );
     }
 }

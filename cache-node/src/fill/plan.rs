@@ -37,7 +37,13 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(length: Option<u64>, present: RangeSet) -> Self {
-        Self { length, present, segments: BTreeMap::new(), last_id: 0, allows_ranges: true }
+        Self {
+            length,
+            present,
+            segments: BTreeMap::new(),
+            last_id: 0,
+            allows_ranges: true,
+        }
     }
 
     /// The blob's length in bytes, once it is known.
@@ -54,7 +60,8 @@ impl Plan {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.length.is_some_and(|length| self.present.end_of_run(0) >= length)
+        self.length
+            .is_some_and(|length| self.present.end_of_run(0) >= length)
     }
 
     /// Whether upstream has kept its word on ranges so far.
@@ -69,7 +76,10 @@ impl Plan {
 
     /// Segments that nobody works on yet; they count as started from now on.
     pub(super) fn start_segments(&mut self) -> Vec<SegmentId> {
-        let waiting = self.segments.iter_mut().filter(|(_, segment)| !segment.is_started);
+        let waiting = self
+            .segments
+            .iter_mut()
+            .filter(|(_, segment)| !segment.is_started);
         waiting
             .map(|(&id, segment)| {
                 segment.is_started = true;
@@ -103,7 +113,11 @@ impl Plan {
             if self.length.is_some_and(|length| offset >= length) {
                 return false;
             }
-            let covering = self.segments.iter().find(|(_, segment)| segment.next == offset).map(|(&id, _)| id);
+            let covering = self
+                .segments
+                .iter()
+                .find(|(_, segment)| segment.next == offset)
+                .map(|(&id, _)| id);
             match covering.map(|id| self.end_of(id)) {
                 Some(Some(end)) if end > offset => offset = end,
                 Some(_) => return false,
@@ -153,15 +167,28 @@ impl Plan {
 
     fn add(&mut self, start: u64) {
         self.last_id += 1;
-        self.segments.insert(self.last_id, Segment { next: start, claimed: start, is_started: false });
+        self.segments.insert(
+            self.last_id,
+            Segment {
+                next: start,
+                claimed: start,
+                is_started: false,
+            },
+        );
     }
 
     fn end_of(&self, id: SegmentId) -> Option<u64> {
         let start = self.segments.get(&id)?.claimed;
         let others = self.segments.iter().filter(|&(&other, _)| other != id);
-        let next_segment = others.map(|(_, segment)| segment.next).filter(|&next| next >= start).min();
+        let next_segment = others
+            .map(|(_, segment)| segment.next)
+            .filter(|&next| next >= start)
+            .min();
         let next_present = self.present.next_present(start);
-        [next_segment, next_present, self.length].into_iter().flatten().min()
+        [next_segment, next_present, self.length]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -195,7 +222,11 @@ mod tests {
         }
         let before = fetched.total();
         fetched.insert(range.clone());
-        assert_eq!(fetched.total() - before, range.end - range.start, "bytes were fetched twice");
+        assert_eq!(
+            fetched.total() - before,
+            range.end - range.start,
+            "bytes were fetched twice"
+        );
         plan.written(id, range);
     }
 

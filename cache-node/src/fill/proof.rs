@@ -35,19 +35,28 @@ pub(super) async fn hash_as_it_arrives(fill: &Fill) -> Result<Digest, Error> {
         let file = Arc::clone(fill.partial.file());
         hashed = step.end;
         let stepped = tokio::task::spawn_blocking(move || hash_range(hasher, &file, step)).await;
-        hasher = stepped.map_err(io::Error::other).flatten().map_err(|source| store::Error::Io {
-            action: "hash",
-            path: format!("the partial of {}", fill.digest),
-            source,
-        })?;
+        hasher = stepped
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|source| store::Error::Io {
+                action: "hash",
+                path: format!("the partial of {}", fill.digest),
+                source,
+            })?;
     }
 }
 
-fn hash_range(mut hasher: DigestHasher, file: &File, range: std::ops::Range<u64>) -> io::Result<DigestHasher> {
+fn hash_range(
+    mut hasher: DigestHasher,
+    file: &File,
+    range: std::ops::Range<u64>,
+) -> io::Result<DigestHasher> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut offset = range.start;
     while offset < range.end {
-        let count = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+        let count = usize::try_from(range.end - offset)
+            .unwrap_or(usize::MAX)
+            .min(BUFFER_BYTES);
         let buffer = &mut buffer[..count];
         file.read_exact_at(buffer, offset)?;
         hasher.update(buffer);

@@ -71,7 +71,9 @@ impl Content {
                         (shared.is_promising() && known_bytes > whole).then_some(Ok(length))
                     }
                 });
-                tokio::time::timeout(limit, ready).await.unwrap_or(Err(Error::TimedOut))
+                tokio::time::timeout(limit, ready)
+                    .await
+                    .unwrap_or(Err(Error::TimedOut))
             }
         }
     }
@@ -96,10 +98,12 @@ impl Content {
         match self {
             Self::Stored(blob) => Ok(blob.length),
             Self::Filling(reader) => {
-                let counted = reader.fill.wait_for(|shared| match (&shared.phase, shared.plan.length()) {
-                    (Phase::Failed(error), _) => Some(Err(error.clone())),
-                    (_, length) => length.map(Ok),
-                });
+                let counted = reader
+                    .fill
+                    .wait_for(|shared| match (&shared.phase, shared.plan.length()) {
+                        (Phase::Failed(error), _) => Some(Err(error.clone())),
+                        (_, length) => length.map(Ok),
+                    });
                 counted.await
             }
         }
@@ -137,7 +141,12 @@ impl Content {
         }
         let chunk = store::read_chunk(file, wanted.start, wanted.end - wanted.start).await;
         chunk.map(Some).map_err(|source| {
-            store::Error::Io { action: "read", path: self.digest_label(), source }.into()
+            store::Error::Io {
+                action: "read",
+                path: self.digest_label(),
+                source,
+            }
+            .into()
         })
     }
 

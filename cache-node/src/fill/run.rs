@@ -86,7 +86,10 @@ async fn until_unread(fill: &Fill) {
     loop {
         let patience = fill
             .wait_for(|shared| {
-                let missing = shared.plan.length().map(|length| (length, length - shared.plan.present().total()));
+                let missing = shared
+                    .plan
+                    .length()
+                    .map(|length| (length, length - shared.plan.present().total()));
                 (shared.readers == 0).then(|| patience(missing, &fill.limits))
             })
             .await;

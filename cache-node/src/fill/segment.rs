@@ -50,7 +50,11 @@ pub(super) async fn run(fill: Arc<Fill>, id: SegmentId) -> Result<(), Error> {
             Err(Cut::Final(error)) => return Err(error),
             Err(Cut::Again(error)) => {
                 let has_sent = fill.shared().plan.present().total() > 0;
-                let most = if has_sent { fill.limits.resumes } else { fill.limits.first_attempts };
+                let most = if has_sent {
+                    fill.limits.resumes
+                } else {
+                    fill.limits.first_attempts
+                };
                 if failures >= most {
                     return Err(error);
                 }
@@ -71,15 +75,29 @@ async fn attempt(fill: &Arc<Fill>, id: SegmentId, start: u64, end: Option<u64>) 
         let shared = fill.shared();
         (shared.plan.allows_ranges(), shared.validator.clone())
     };
-    let range = if allows_ranges { start..end.unwrap_or(u64::MAX) } else { 0..u64::MAX };
-    let opened = fill.source.open(range, validator).await.map_err(|error| refused(fill, start, error))?;
-    let Opened { offset, length, validator, is_labelled_text, mut body } = opened;
+    let range = if allows_ranges {
+        start..end.unwrap_or(u64::MAX)
+    } else {
+        0..u64::MAX
+    };
+    let opened = fill
+        .source
+        .open(range, validator)
+        .await
+        .map_err(|error| refused(fill, start, error))?;
+    let Opened {
+        offset,
+        length,
+        validator,
+        is_labelled_text,
+        mut body,
+    } = opened;
     if let Some(length) = length.or(fill.expectation.length) {
         fill.learn_length(length).map_err(Cut::Again)?;
     }
     fill.update(|shared| {
         shared.is_source_open = true;
-        shared.validator = validator.or(shared.validator.take());
+        shared.validator = validator.or_else(|| shared.validator.take());
     });
     let mut leftover = None;
     if offset < start {
@@ -104,7 +122,11 @@ fn refused(fill: &Fill, start: u64, error: upstream::Error) -> Cut {
     }
     // Before the first answer a client's own retries are as good as ours, and the upstream client has tried already.
     let is_passing = error.retryable() || matches!(error.kind(), Kind::RateLimited { .. });
-    if is_passing && fill.shared().is_source_open { Cut::Again(error.into()) } else { Cut::Final(error.into()) }
+    if is_passing && fill.shared().is_source_open {
+        Cut::Again(error.into())
+    } else {
+        Cut::Final(error.into())
+    }
 }
 
 /// Whether asking without a range may help.
@@ -128,7 +150,14 @@ async fn skip(
             let found = store::read_chunk(fill.partial.file(), offset, expected.len() as u64).await;
             let found = found.map_err(|source| {
                 let path = format!("the partial of {}", fill.digest);
-                Cut::Final(store::Error::Io { action: "read", path, source }.into())
+                Cut::Final(
+                    store::Error::Io {
+                        action: "read",
+                        path,
+                        source,
+                    }
+                    .into(),
+                )
             })?;
             if found != expected[..found.len()] {
                 return Err(Cut::Final(Error::Fault(Fault::Discontinuity)));
@@ -152,7 +181,10 @@ async fn copy(
     leftover: Option<Bytes>,
     is_labelled_text: bool,
 ) -> Result<(), Cut> {
-    let mut batch = Batch { size: leftover.as_ref().map_or(0, Bytes::len), chunks: leftover.into_iter().collect() };
+    let mut batch = Batch {
+        size: leftover.as_ref().map_or(0, Bytes::len),
+        chunks: leftover.into_iter().collect(),
+    };
     let mut pace = Pace::new(fill.limits.rate_window, fill.limits.rate_bytes_min);
     loop {
         let received = collect(fill, &mut body, &mut batch).await;
@@ -188,7 +220,11 @@ async fn collect(
     body: &mut BoxStream<'static, Result<Bytes, upstream::Error>>,
     batch: &mut Batch,
 ) -> Result<bool, Cut> {
-    let at_least = if fill.shared().is_start_accepted { 1 } else { INSPECTED_BYTES };
+    let at_least = if fill.shared().is_start_accepted {
+        1
+    } else {
+        INSPECTED_BYTES
+    };
     while batch.size < WRITE_BYTES {
         let chunk = if batch.size < at_least {
             next(fill, body).await?
@@ -221,7 +257,13 @@ fn accept_start(fill: &Fill, batch: &Batch, is_labelled_text: bool) -> Result<()
     if fill.shared().is_start_accepted {
         return Ok(());
     }
-    let start: Vec<u8> = batch.chunks.iter().flatten().copied().take(INSPECTED_BYTES).collect();
+    let start: Vec<u8> = batch
+        .chunks
+        .iter()
+        .flatten()
+        .copied()
+        .take(INSPECTED_BYTES)
+        .collect();
     judge_start(&start, fill.expectation.is_layer, is_labelled_text)
         .map_err(|fault| Cut::Again(Error::Fault(fault)))?;
     fill.shared().is_start_accepted = true;
@@ -230,7 +272,8 @@ fn accept_start(fill: &Fill, batch: &Batch, is_labelled_text: bool) -> Result<()
 
 /// Writes a batch where segment `id` stands. True when that was its last.
 async fn write(fill: &Arc<Fill>, id: SegmentId, batch: Batch) -> Result<bool, Cut> {
-    fill.wait_for(|shared| (shared.unsynced < UNSYNCED_BYTES_MAX).then_some(())).await;
+    fill.wait_for(|shared| (shared.unsynced < UNSYNCED_BYTES_MAX).then_some(()))
+        .await;
     let range = fill.shared().plan.claim(id, batch.size as u64);
     let mut chunks = batch.chunks;
     clip(&mut chunks, range.end - range.start);
@@ -239,7 +282,11 @@ async fn write(fill: &Arc<Fill>, id: SegmentId, batch: Batch) -> Result<bool, Cu
     written
         .unwrap_or_else(|error| {
             let source = std::io::Error::other(error);
-            Err(store::Error::Io { action: "write", path: "a partial".to_owned(), source })
+            Err(store::Error::Io {
+                action: "write",
+                path: "a partial".to_owned(),
+                source,
+            })
         })
         .map_err(|error| Cut::Final(error.into()))?;
     Ok(fill.update(|shared| {
@@ -290,7 +337,12 @@ struct Pace {
 impl Pace {
     fn new(window: Duration, rate_bytes_min: u64) -> Self {
         let least_bytes = rate_bytes_min.saturating_mul(window.as_secs().max(1));
-        Self { window, least_bytes, since: Instant::now(), seen: 0 }
+        Self {
+            window,
+            least_bytes,
+            since: Instant::now(),
+            seen: 0,
+        }
     }
 
     fn saw(&mut self, bytes: u64) {

@@ -53,10 +53,29 @@ impl Source for UpstreamBlob {
         Box::pin(async move {
             let Range { start, end } = range;
             let end = Some(end).filter(|&end| end != u64::MAX);
-            let range = (start > 0 || end.is_some()).then_some(RangeRequest { start, end, if_range: validator });
-            let opened = self.upstream.open_blob(&self.repository, &self.digest, range).await?;
-            let BlobBody { offset, total, validator, is_labelled_text, body } = opened;
-            Ok(Opened { offset, length: total, validator, is_labelled_text, body })
+            let range = (start > 0 || end.is_some()).then_some(RangeRequest {
+                start,
+                end,
+                if_range: validator,
+            });
+            let opened = self
+                .upstream
+                .open_blob(&self.repository, &self.digest, range)
+                .await?;
+            let BlobBody {
+                offset,
+                total,
+                validator,
+                is_labelled_text,
+                body,
+            } = opened;
+            Ok(Opened {
+                offset,
+                length: total,
+                validator,
+                is_labelled_text,
+                body,
+            })
         })
     }
 }

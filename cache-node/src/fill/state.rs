@@ -130,7 +130,10 @@ impl Fill {
     pub(super) fn learn_length(&self, length: u64) -> Result<(), Error> {
         let expected = self.shared().plan.length().or(self.expectation.length);
         if let Some(expected) = expected.filter(|&expected| expected != length) {
-            return Err(Error::Fault(super::Fault::Length { expected, found: length }));
+            return Err(Error::Fault(super::Fault::Length {
+                expected,
+                found: length,
+            }));
         }
         if self.shared().plan.length().is_none() {
             self.partial.set_length(length)?;

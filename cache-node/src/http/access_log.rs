@@ -57,8 +57,14 @@ impl Access {
         self.repository.clone_from(&route.written_name);
         (self.kind, self.reference) = match &route.resource {
             Resource::Base => ("base", String::new()),
-            Resource::Manifest { reference: Reference::Tag(tag), .. } => ("tag", tag.to_string()),
-            Resource::Manifest { reference: Reference::Digest(digest), .. } => ("manifest", digest.to_string()),
+            Resource::Manifest {
+                reference: Reference::Tag(tag),
+                ..
+            } => ("tag", tag.to_string()),
+            Resource::Manifest {
+                reference: Reference::Digest(digest),
+                ..
+            } => ("manifest", digest.to_string()),
             Resource::Blob { digest, .. } => ("blob", digest.to_string()),
             Resource::Tags { .. } => ("tags", String::new()),
             Resource::Referrers { digest, .. } => ("referrers", digest.to_string()),
@@ -97,7 +103,8 @@ impl Drop for Access {
             self.outcome
         };
         self.metrics.request(&self.registry, self.kind, outcome);
-        self.metrics.response_bytes(&self.registry, self.source(), self.bytes);
+        self.metrics
+            .response_bytes(&self.registry, self.source(), self.bytes);
         tracing::info!(
             target: "access",
             method = %self.method,

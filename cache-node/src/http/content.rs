@@ -20,7 +20,9 @@ pub(super) fn head(digest: &Digest, length: u64, request: &HeaderMap) -> Result<
         return Ok(response);
     }
     let mut response = whole(digest, Some(length), Body::empty())?;
-    response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    response
+        .headers_mut()
+        .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     Ok(response)
 }
 
@@ -46,7 +48,9 @@ pub(super) fn get(
         Outcome::Single(range) => single(digest, content, range, length, wanted.is_some_and(is_explicit))?,
         Outcome::Several(ranges) => several(digest, content, &ranges, length)?,
     };
-    response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    response
+        .headers_mut()
+        .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     Ok(response)
 }
 
@@ -57,8 +61,12 @@ fn unchanged(digest: &Digest, request: &HeaderMap) -> Result<Option<Response<Bod
         conditional::Outcome::NotModified => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response.headers_mut().insert(ETAG, header_value(&conditional::etag(digest))?);
-            response.headers_mut().insert(DOCKER_CONTENT_DIGEST, header_value(&digest.to_string())?);
+            response
+                .headers_mut()
+                .insert(ETAG, header_value(&conditional::etag(digest))?);
+            response
+                .headers_mut()
+                .insert(DOCKER_CONTENT_DIGEST, header_value(&digest.to_string())?);
             Ok(Some(response))
         }
     }
@@ -70,7 +78,10 @@ fn wanted<'a>(digest: &Digest, request: &'a HeaderMap) -> Option<&'a str> {
     let (first, None) = (lines.next()?, lines.next()) else {
         return None;
     };
-    first.to_str().ok().filter(|_| conditional::range_applies(request, &conditional::etag(digest)))
+    first
+        .to_str()
+        .ok()
+        .filter(|_| conditional::range_applies(request, &conditional::etag(digest)))
 }
 
 /// Whether a range says where it ends: an open one is the rest of a download, and its end must be proved.
@@ -117,9 +128,15 @@ fn several(
         let bytes = content.clone().read(part.range.start..part.range.end, true);
         stream::iter([Ok(part.head)]).chain(bytes)
     });
-    let mut response = whole(digest, Some(layout.content_length), body(parts.chain(end).boxed()))?;
+    let mut response = whole(
+        digest,
+        Some(layout.content_length),
+        body(parts.chain(end).boxed()),
+    )?;
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    response.headers_mut().insert(CONTENT_TYPE, header_value(&layout.content_type)?);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, header_value(&layout.content_type)?);
     Ok(response)
 }
 

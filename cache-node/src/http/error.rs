@@ -124,7 +124,8 @@ pub struct Error {
     status: Status,
     code: ErrorCode,
     message: String,
-    headers: HeaderMap,
+    /// Boxed, because every result on the way of a request is as large as its error.
+    headers: Box<HeaderMap>,
 }
 
 impl Error {
@@ -134,7 +135,7 @@ impl Error {
             status,
             code,
             message: message.into(),
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -179,7 +180,7 @@ impl Error {
         let mut response = Response::new(if is_head { Bytes::new() } else { body });
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        *headers = self.headers.clone();
+        *headers = (*self.headers).clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, length.into());
         response

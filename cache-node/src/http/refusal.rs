@@ -16,7 +16,9 @@ pub(super) fn from_pull(error: &pull::Error, subject: Subject) -> Error {
         Subject::Listing => ErrorCode::NameUnknown,
     };
     let (status, code) = match error {
-        pull::Error::UnknownRegistry | pull::Error::Unauthorized => (Status::NotFound, ErrorCode::NameUnknown),
+        pull::Error::UnknownRegistry | pull::Error::Unauthorized => {
+            (Status::NotFound, ErrorCode::NameUnknown)
+        }
         pull::Error::NotFound => (Status::NotFound, unknown),
         pull::Error::Denied => (Status::Forbidden, ErrorCode::Denied),
         pull::Error::Malformed => (Status::BadRequest, malformed(subject)),
@@ -69,8 +71,11 @@ mod tests {
 
     #[test]
     fn a_limit_says_when_to_come_back() {
-        for (after, seconds) in [(None, "60"), (Some(Duration::from_millis(1)), "1"), (Some(Duration::from_secs(7)), "7")]
-        {
+        for (after, seconds) in [
+            (None, "60"),
+            (Some(Duration::from_millis(1)), "1"),
+            (Some(Duration::from_secs(7)), "7"),
+        ] {
             let response = from_pull(&pull::Error::RateLimited(after), Subject::Manifest).to_response(false);
             assert_eq!(response.headers()["retry-after"], seconds);
         }

@@ -64,7 +64,12 @@ pub fn descriptors(manifest: &[u8]) -> Vec<Descriptor> {
         .filter_map(|(raw, is_manifest)| {
             let digest = raw.digest?.parse().ok()?;
             let is_layer = raw.media_type.is_some_and(|media_type| is_layer(&media_type));
-            Some(Descriptor { digest, size_bytes: raw.size?, is_manifest, is_layer })
+            Some(Descriptor {
+                digest,
+                size_bytes: raw.size?,
+                is_manifest,
+                is_layer,
+            })
         })
         .take(DESCRIPTORS_MAX)
         .collect()

@@ -42,8 +42,16 @@ impl Cache {
                 repository: target.registry.upstream_repository(repository),
                 digest: *digest,
             });
-            let content = self.inner.engine.open(digest, &target.label, expectation, source).await?;
-            let origin = if content.is_stored() { Origin::Store } else { Origin::Upstream };
+            let content = self
+                .inner
+                .engine
+                .open(digest, &target.label, expectation, source)
+                .await?;
+            let origin = if content.is_stored() {
+                Origin::Store
+            } else {
+                Origin::Upstream
+            };
             let head = content.head().await;
             if !is_put_aside(&head) || self.inner.engine.is_shutting_down() {
                 return Ok((content, head?, origin));
@@ -65,14 +73,22 @@ impl Cache {
         if let Some(content) = &running
             && let Some(length) = content.known_length()
         {
-            let origin = if content.is_stored() { Origin::Store } else { Origin::Upstream };
+            let origin = if content.is_stored() {
+                Origin::Store
+            } else {
+                Origin::Upstream
+            };
             return Ok((length, origin));
         }
         let upstream_repository = target.registry.upstream_repository(repository);
-        let asked = timeout(ANSWER_WAIT, target.upstream.blob_length(&upstream_repository, digest)).await;
+        let asked = timeout(
+            ANSWER_WAIT,
+            target.upstream.blob_length(&upstream_repository, digest),
+        )
+        .await;
         let asked = asked.map_err(|_| Error::TimedOut)?;
         let length = asked.map_err(|error| client_error(target, Subject::Blob, &error))?;
-        match length.or(self.inner.descriptors.expectation(digest).length) {
+        match length.or_else(|| self.inner.descriptors.expectation(digest).length) {
             Some(length) => Ok((length, Origin::Upstream)),
             // Nobody knows: a client cannot do with less than the length, so it has to be counted.
             None => self.counted_length(target, repository, digest).await,

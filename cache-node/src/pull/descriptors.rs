@@ -25,18 +25,32 @@ struct State {
 impl Descriptors {
     /// Remembers what `manifest` names.
     pub(super) fn learn(&self, manifest: &Manifest) {
-        if self.state.lock().unwrap_or_else(PoisonError::into_inner).learned.contains(&manifest.digest) {
+        if self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .learned
+            .contains(&manifest.digest)
+        {
             return;
         }
         let named = descriptors(&manifest.body);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.expectations.len() + named.len() > EXPECTATIONS_MAX || state.learned.len() >= EXPECTATIONS_MAX {
+        if state.expectations.len() + named.len() > EXPECTATIONS_MAX
+            || state.learned.len() >= EXPECTATIONS_MAX
+        {
             *state = State::default();
         }
         state.learned.insert(manifest.digest);
         for descriptor in named.into_iter().filter(|descriptor| !descriptor.is_manifest) {
             let length = Some(descriptor.size_bytes);
-            state.expectations.insert(descriptor.digest, Expectation { length, is_layer: descriptor.is_layer });
+            state.expectations.insert(
+                descriptor.digest,
+                Expectation {
+                    length,
+                    is_layer: descriptor.is_layer,
+                },
+            );
         }
     }
 

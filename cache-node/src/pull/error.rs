@@ -53,7 +53,9 @@ impl Error {
     pub fn allows_stale(&self) -> bool {
         match self {
             Self::RateLimited(_) | Self::Unavailable | Self::TimedOut | Self::Overloaded => true,
-            Self::UnknownRegistry | Self::NotFound | Self::Unauthorized | Self::Denied | Self::Malformed => false,
+            Self::UnknownRegistry | Self::NotFound | Self::Unauthorized | Self::Denied | Self::Malformed => {
+                false
+            }
         }
     }
 

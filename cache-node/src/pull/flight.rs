@@ -18,7 +18,9 @@ pub(super) struct Lost;
 
 impl<K, V> Default for Flights<K, V> {
     fn default() -> Self {
-        Self { running: Arc::default() }
+        Self {
+            running: Arc::default(),
+        }
     }
 }
 
@@ -30,7 +32,11 @@ where
     /// The result of the work on `key`: of `work`, unless some is under way already.
     ///
     /// The work starts at once and runs on when the returned future is dropped.
-    pub(super) fn join<W, F>(&self, key: &K, work: W) -> impl Future<Output = Result<V, Lost>> + use<K, V, W, F>
+    pub(super) fn join<W, F>(
+        &self,
+        key: &K,
+        work: W,
+    ) -> impl Future<Output = Result<V, Lost>> + use<K, V, W, F>
     where
         W: FnOnce() -> F,
         F: Future<Output = V> + Send + 'static,
@@ -41,7 +47,10 @@ where
             None => {
                 let (sender, result) = watch::channel(None);
                 running.insert(key.clone(), result.clone());
-                let landing = Landing { key: key.clone(), running: Arc::clone(&self.running) };
+                let landing = Landing {
+                    key: key.clone(),
+                    running: Arc::clone(&self.running),
+                };
                 let work = work();
                 tokio::spawn(async move {
                     let value = work.await;

@@ -34,7 +34,10 @@ impl Cache {
         let page = query.map_or(Page::Of { n: None, last: None }, Page::Query);
         let asked = target.upstream.list_tags(repository, page);
         let listing = in_time(target, asked).await?;
-        Ok(ListingAnswer { listing, origin: Origin::Upstream })
+        Ok(ListingAnswer {
+            listing,
+            origin: Origin::Upstream,
+        })
     }
 
     /// What refers to the manifest `subject`. A first page that is also the last follows the rules of tags; further
@@ -53,7 +56,10 @@ impl Cache {
         if query.is_some_and(has_paging) {
             let asked = target.upstream.list_referrers(repository, subject, None, query);
             let listing = in_time(target, asked).await?;
-            return Ok(ListingAnswer { listing, origin: Origin::Upstream });
+            return Ok(ListingAnswer {
+                listing,
+                origin: Origin::Upstream,
+            });
         }
         let key = Key {
             registry: target.registry.host.clone(),
@@ -61,7 +67,9 @@ impl Cache {
             name: Name::Referrers(*subject, artifact_type.map(str::to_owned)),
         };
         let (known, freshness) = self.known(target, &key, false).await;
-        let filters_applied = known.as_ref().and_then(|(entry, _)| entry.filters_applied.clone());
+        let filters_applied = known
+            .as_ref()
+            .and_then(|(entry, _)| entry.filters_applied.clone());
         let known = known.map(|(_, manifest)| manifest);
         if let (Some(manifest), Freshness::Fresh) = (&known, freshness) {
             let answer = ManifestAnswer::new(manifest.clone(), Origin::Store);
@@ -79,10 +87,16 @@ impl Cache {
         stale_filters: Option<String>,
     ) -> Result<ListingAnswer, Error> {
         let credential = target.upstream.credential_key(&key.repository).await;
-        let flight = self.inner.listing_flights.join(&TagKey { key: key.clone(), credential }, || {
-            let (cache, target) = (self.clone(), target.clone());
-            async move { cache.list_referrers(&target, key).await }
-        });
+        let flight = self.inner.listing_flights.join(
+            &TagKey {
+                key: key.clone(),
+                credential,
+            },
+            || {
+                let (cache, target) = (self.clone(), target.clone());
+                async move { cache.list_referrers(&target, key).await }
+            },
+        );
         let (mut next, mut filters) = (None, stale_filters);
         let answer = async {
             let (answer, listing) = flight.await.unwrap_or(Err(Error::Overloaded))?;
@@ -98,7 +112,10 @@ impl Cache {
         let Name::Referrers(subject, artifact_type) = &key.name else {
             return Err(Error::Malformed);
         };
-        let asked = target.upstream.list_referrers(&key.repository, subject, artifact_type.as_deref(), None).await;
+        let asked = target
+            .upstream
+            .list_referrers(&key.repository, subject, artifact_type.as_deref(), None)
+            .await;
         let listing = match asked {
             Ok(listing) => listing,
             Err(error) => {
@@ -116,16 +133,31 @@ impl Cache {
             return Ok((answer, listing));
         }
         self.keep(&answer.manifest).await;
-        let answer = self.settle(target, key, Ok(answer), listing.filters_applied.clone()).await?;
+        let answer = self
+            .settle(target, key, Ok(answer), listing.filters_applied.clone())
+            .await?;
         Ok((answer, listing))
     }
 }
 
 impl ListingAnswer {
     fn new(answer: ManifestAnswer, filters_applied: Option<String>, next: Option<String>) -> Self {
-        let ManifestAnswer { manifest, origin, warnings } = answer;
+        let ManifestAnswer {
+            manifest,
+            origin,
+            warnings,
+        } = answer;
         let Manifest { media_type, body, .. } = manifest;
-        Self { listing: Listing { body, media_type: Some(media_type), next, filters_applied, warnings }, origin }
+        Self {
+            listing: Listing {
+                body,
+                media_type: Some(media_type),
+                next,
+                filters_applied,
+                warnings,
+            },
+            origin,
+        }
     }
 }
 
@@ -133,12 +165,18 @@ impl ListingAnswer {
 fn as_content(listing: &Listing) -> Manifest {
     let body: Bytes = listing.body.clone();
     let media_type = listing.media_type.clone().unwrap_or_else(MediaType::oci_index);
-    Manifest { digest: Digest::of(Algorithm::Sha256, &body), media_type, body }
+    Manifest {
+        digest: Digest::of(Algorithm::Sha256, &body),
+        media_type,
+        body,
+    }
 }
 
 /// Whether a raw query asks for more than a filter: the parameters of paging are each registry's own.
 fn has_paging(query: &str) -> bool {
-    query.split('&').any(|parameter| !parameter.is_empty() && !parameter.starts_with("artifactType="))
+    query
+        .split('&')
+        .any(|parameter| !parameter.is_empty() && !parameter.starts_with("artifactType="))
 }
 
 async fn in_time<T>(

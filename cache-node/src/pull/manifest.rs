@@ -43,7 +43,11 @@ pub struct ManifestAnswer {
 
 impl ManifestAnswer {
     pub(super) fn new(manifest: Manifest, origin: Origin) -> Self {
-        Self { manifest, origin, warnings: Vec::new() }
+        Self {
+            manifest,
+            origin,
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -95,29 +99,49 @@ impl Cache {
             let (cache, target, key) = (self.clone(), target.clone(), key.clone());
             async move {
                 let reference = Reference::Digest(key.digest);
-                cache.fetch(&target, &key.repository, &reference).await.map(|answer| answer.manifest)
+                cache
+                    .fetch(&target, &key.repository, &reference)
+                    .await
+                    .map(|answer| answer.manifest)
             }
         });
         flight.await.unwrap_or(Err(Error::Overloaded))
     }
 
-    async fn by_tag(&self, target: &Target, repository: &RepoName, tag: &Tag) -> Result<ManifestAnswer, Error> {
+    async fn by_tag(
+        &self,
+        target: &Target,
+        repository: &RepoName,
+        tag: &Tag,
+    ) -> Result<ManifestAnswer, Error> {
         let key = Key {
             registry: target.registry.host.clone(),
             repository: repository.clone(),
             name: Name::Tag(tag.clone()),
         };
-        let (known, freshness) = self.known(target, &key, target.registry.tags.immutable.is_match(tag.as_str())).await;
+        let (known, freshness) = self
+            .known(
+                target,
+                &key,
+                target.registry.tags.immutable.is_match(tag.as_str()),
+            )
+            .await;
         if let (Some((_, manifest)), Freshness::Fresh) = (&known, freshness) {
             return Ok(ManifestAnswer::new(manifest.clone(), Origin::Store));
         }
         let stale = known.as_ref().filter(|_| freshness == Freshness::Expired);
         let stale = stale.map(|(_, manifest)| manifest.clone());
         let credential = target.upstream.credential_key(repository).await;
-        let flight = self.inner.tag_flights.join(&TagKey { key: key.clone(), credential }, || {
-            let (cache, target, known) = (self.clone(), target.clone(), known.clone());
-            async move { cache.revalidate(&target, key, known).await }
-        });
+        let flight = self.inner.tag_flights.join(
+            &TagKey {
+                key: key.clone(),
+                credential,
+            },
+            || {
+                let (cache, target, known) = (self.clone(), target.clone(), known.clone());
+                async move { cache.revalidate(&target, key, known).await }
+            },
+        );
         let flight = async { flight.await.unwrap_or(Err(Error::Overloaded)) };
         self.or_stale(target, flight, stale).await
     }
@@ -161,7 +185,9 @@ impl Cache {
         let answer = if self.inner.suspects.is_suspect(&target.label) {
             Err(Error::TimedOut)
         } else {
-            let answer = timeout(REVALIDATION_WAIT, flight).await.unwrap_or(Err(Error::TimedOut));
+            let answer = timeout(REVALIDATION_WAIT, flight)
+                .await
+                .unwrap_or(Err(Error::TimedOut));
             match &answer {
                 Err(Error::TimedOut | Error::Unavailable) => self.inner.suspects.accuse(&target.label),
                 _ => self.inner.suspects.clear(&target.label),
@@ -195,20 +221,34 @@ impl Cache {
             let answer = self.fetch(target, &key.repository, &by_tag).await;
             return self.settle(target, key, answer, None).await;
         };
-        let head = target.upstream.head_manifest(&key.repository, &by_tag, Some(&entry.digest)).await;
+        let head = target
+            .upstream
+            .head_manifest(&key.repository, &by_tag, Some(&entry.digest))
+            .await;
         let answer = match head {
             Ok(ManifestHead::NotModified) => Ok(ManifestAnswer::new(manifest, Origin::Revalidated)),
-            Ok(ManifestHead::Found { digest: Some(digest), warnings, .. }) if digest == entry.digest => {
-                Ok(ManifestAnswer { warnings, ..ManifestAnswer::new(manifest, Origin::Revalidated) })
-            }
-            Ok(ManifestHead::Found { digest: Some(digest), warnings, .. }) => {
+            Ok(ManifestHead::Found {
+                digest: Some(digest),
+                warnings,
+                ..
+            }) if digest == entry.digest => Ok(ManifestAnswer {
+                warnings,
+                ..ManifestAnswer::new(manifest, Origin::Revalidated)
+            }),
+            Ok(ManifestHead::Found {
+                digest: Some(digest),
+                warnings,
+                ..
+            }) => {
                 match self.by_digest(target, &key.repository, &digest).await {
                     Ok(answer) => Ok(ManifestAnswer { warnings, ..answer }),
                     // The tag moved on, or the registry does not serve by the digest that it names.
                     Err(_) => self.fetch(target, &key.repository, &by_tag).await,
                 }
             }
-            Ok(ManifestHead::Found { digest: None, .. }) => self.fetch(target, &key.repository, &by_tag).await,
+            Ok(ManifestHead::Found { digest: None, .. }) => {
+                self.fetch(target, &key.repository, &by_tag).await
+            }
             Err(error) if refuses_head(error.kind()) => self.fetch(target, &key.repository, &by_tag).await,
             Err(error) => Err(client_error(target, Subject::Manifest, &error)),
         };
@@ -263,7 +303,11 @@ impl Cache {
             match accept(wanted, fetched) {
                 Ok(manifest) => {
                     self.keep(&manifest).await;
-                    return Ok(ManifestAnswer { manifest, origin: Origin::Upstream, warnings });
+                    return Ok(ManifestAnswer {
+                        manifest,
+                        origin: Origin::Upstream,
+                        warnings,
+                    });
                 }
                 Err(Rejection::Schema1) => {
                     tracing::warn!(registry = %target.label, %repository, %reference,

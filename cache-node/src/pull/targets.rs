@@ -25,8 +25,11 @@ pub struct Target {
 #[derive(Clone)]
 pub struct Targets {
     state: Arc<RwLock<State>>,
-    connect: Arc<dyn Fn(&Arc<Registry>) -> Result<Upstream, upstream::Error> + Send + Sync>,
+    connect: Arc<Connect>,
 }
+
+/// Makes the client of a registry.
+type Connect = dyn Fn(&Arc<Registry>) -> Result<Upstream, upstream::Error> + Send + Sync;
 
 struct State {
     config: Arc<Config>,
@@ -42,9 +45,12 @@ impl Targets {
         config: Arc<Config>,
         connect: impl Fn(&Arc<Registry>) -> Result<Upstream, upstream::Error> + Send + Sync + 'static,
     ) -> Result<Self, upstream::Error> {
-        let connect = Arc::new(connect);
+        let connect: Arc<Connect> = Arc::new(connect);
         let by_host = build(&config, &HashMap::new(), &*connect)?;
-        Ok(Self { state: Arc::new(RwLock::new(State { config, by_host })), connect })
+        Ok(Self {
+            state: Arc::new(RwLock::new(State { config, by_host })),
+            connect,
+        })
     }
 
     /// Takes over a changed configuration. Pulls that are under way keep what they have.
@@ -82,7 +88,7 @@ impl Targets {
 fn build(
     config: &Config,
     before: &HashMap<String, Target>,
-    connect: &dyn Fn(&Arc<Registry>) -> Result<Upstream, upstream::Error>,
+    connect: &Connect,
 ) -> Result<HashMap<String, Target>, upstream::Error> {
     let mut by_host = HashMap::new();
     for registry in &config.registries {
@@ -120,6 +126,9 @@ impl Suspects {
     }
 
     pub(super) fn clear(&self, registry: &Arc<str>) {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).remove(registry);
+        self.until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(registry);
     }
 }

@@ -20,21 +20,35 @@ pub(super) enum Rejection {
 
 /// Accepts an answer to a request for `wanted`, or for a tag when there is none.
 pub(super) fn accept(wanted: Option<&Digest>, answer: upstream::Manifest) -> Result<Manifest, Rejection> {
-    let upstream::Manifest { digest_header, media_type, body, .. } = answer;
+    let upstream::Manifest {
+        digest_header,
+        media_type,
+        body,
+        ..
+    } = answer;
     if body.is_empty() || body.len() as u64 > store::MANIFEST_BYTES_MAX {
         return Err(Rejection::NoManifest);
     }
     // A header of another algorithm than asked for is no contradiction: distribution names sha512 content by sha256.
     let claimed = wanted.copied().or(digest_header);
-    let digest = Digest::of(claimed.map_or(Algorithm::Sha256, |digest| digest.algorithm()), &body);
+    let digest = Digest::of(
+        claimed.map_or(Algorithm::Sha256, |digest| digest.algorithm()),
+        &body,
+    );
     if claimed.is_some_and(|claimed| claimed != digest) {
         return Err(Rejection::Mismatch);
     }
-    let media_type = media_type.or_else(|| sniff_media_type(&body)).ok_or(Rejection::NoManifest)?;
+    let media_type = media_type
+        .or_else(|| sniff_media_type(&body))
+        .ok_or(Rejection::NoManifest)?;
     if wanted.is_none() && media_type.is_schema1() {
         return Err(Rejection::Schema1);
     }
-    Ok(Manifest { digest, media_type, body })
+    Ok(Manifest {
+        digest,
+        media_type,
+        body,
+    })
 }
 
 #[cfg(test)]
@@ -45,9 +59,18 @@ mod tests {
 
     const OCI: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
-    fn answer(body: &'static [u8], media_type: Option<&str>, digest_header: Option<Digest>) -> upstream::Manifest {
+    fn answer(
+        body: &'static [u8],
+        media_type: Option<&str>,
+        digest_header: Option<Digest>,
+    ) -> upstream::Manifest {
         let media_type = media_type.map(|text| text.parse().unwrap());
-        upstream::Manifest { digest_header, media_type, body: Bytes::from_static(body), warnings: Vec::new() }
+        upstream::Manifest {
+            digest_header,
+            media_type,
+            body: Bytes::from_static(body),
+            warnings: Vec::new(),
+        }
     }
 
     #[test]
@@ -61,17 +84,32 @@ mod tests {
             (Some(long), Some(digest), long),
         ] {
             let accepted = accept(wanted.as_ref(), answer(OCI, None, header)).unwrap();
-            assert_eq!((accepted.digest, accepted.media_type.as_str()), (named, MediaType::OCI_MANIFEST));
+            assert_eq!(
+                (accepted.digest, accepted.media_type.as_str()),
+                (named, MediaType::OCI_MANIFEST)
+            );
         }
     }
 
     #[test]
     fn what_has_not_is_refused() {
         let other = Digest::of(Algorithm::Sha256, b"other");
-        assert_eq!(accept(Some(&other), answer(OCI, None, None)).unwrap_err(), Rejection::Mismatch);
-        assert_eq!(accept(None, answer(OCI, None, Some(other))).unwrap_err(), Rejection::Mismatch);
-        assert_eq!(accept(None, answer(b"", Some(MediaType::OCI_INDEX), None)).unwrap_err(), Rejection::NoManifest);
-        assert_eq!(accept(None, answer(b"<html>", None, None)).unwrap_err(), Rejection::NoManifest);
+        assert_eq!(
+            accept(Some(&other), answer(OCI, None, None)).unwrap_err(),
+            Rejection::Mismatch
+        );
+        assert_eq!(
+            accept(None, answer(OCI, None, Some(other))).unwrap_err(),
+            Rejection::Mismatch
+        );
+        assert_eq!(
+            accept(None, answer(b"", Some(MediaType::OCI_INDEX), None)).unwrap_err(),
+            Rejection::NoManifest
+        );
+        assert_eq!(
+            accept(None, answer(b"<html>", None, None)).unwrap_err(),
+            Rejection::NoManifest
+        );
     }
 
     #[test]

@@ -33,7 +33,9 @@ const FIRST_WORDS: &str = "larder-partial 1";
 impl Journal {
     /// Reads a journal in the life of the machine that `boot_id` names. `None` when it is none of ours.
     pub(super) fn parse(text: &str, boot_id: &str) -> Option<Self> {
-        let mut lines = text.split_inclusive('\n').map_while(|line| line.strip_suffix('\n'));
+        let mut lines = text
+            .split_inclusive('\n')
+            .map_while(|line| line.strip_suffix('\n'));
         let same_boot = lines.next()?.strip_prefix(FIRST_WORDS)?.strip_prefix(' ')? == boot_id;
         let mut journal = Self::default();
         for line in lines {
@@ -56,8 +58,12 @@ impl Journal {
         if let Some(length) = self.length {
             text.push_str(&length_line(length));
         }
-        self.synced.iter().for_each(|range| text.push_str(&range_line("synced", &range)));
-        self.written.iter().for_each(|range| text.push_str(&range_line("written", &range)));
+        self.synced
+            .iter()
+            .for_each(|range| text.push_str(&range_line("synced", &range)));
+        self.written
+            .iter()
+            .for_each(|range| text.push_str(&range_line("written", &range)));
         text
     }
 }

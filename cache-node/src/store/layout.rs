@@ -29,7 +29,9 @@ static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 impl Layout {
     /// Makes every folder and empties `tmp/`.
     pub(super) fn prepare(root: &Path) -> Result<Self, Error> {
-        let layout = Self { root: root.to_owned() };
+        let layout = Self {
+            root: root.to_owned(),
+        };
         let temporary = layout.root.join("tmp");
         match fs::remove_dir_all(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -73,12 +75,14 @@ impl Layout {
 
     /// The file of an unfinished fill's bytes.
     pub(super) fn partial_data(&self, digest: &Digest) -> PathBuf {
-        self.partials(digest.algorithm()).join(format!("{}.data", digest.hex()))
+        self.partials(digest.algorithm())
+            .join(format!("{}.data", digest.hex()))
     }
 
     /// The file that says which bytes of an unfinished fill are there.
     pub(super) fn partial_journal(&self, digest: &Digest) -> PathBuf {
-        self.partials(digest.algorithm()).join(format!("{}.journal", digest.hex()))
+        self.partials(digest.algorithm())
+            .join(format!("{}.journal", digest.hex()))
     }
 
     /// The tag ledger's file.
@@ -133,7 +137,11 @@ impl Layout {
         let mut found = Vec::new();
         for algorithm in Algorithm::ALL {
             let names = entries(&self.manifests(algorithm))?;
-            found.extend(names.iter().filter_map(|(name, _)| Digest::from_hex(algorithm, name).ok()));
+            found.extend(
+                names
+                    .iter()
+                    .filter_map(|(name, _)| Digest::from_hex(algorithm, name).ok()),
+            );
         }
         Ok(found)
     }

@@ -46,15 +46,23 @@ pub(super) fn load(
 impl Store {
     /// The verified manifest `digest`, if the store has it. Blocks for a small read.
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        let media_type =
-            self.media_types.read().unwrap_or_else(PoisonError::into_inner).get(digest)?.clone();
+        let media_type = self
+            .media_types
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)?
+            .clone();
         let blob = self.blob(digest)?;
         if blob.length > MANIFEST_BYTES_MAX {
             return None;
         }
         let mut body = vec![0; usize::try_from(blob.length).ok()?];
         match blob.file.read_exact_at(&mut body, 0) {
-            Ok(()) => Some(Manifest { digest: *digest, media_type, body: body.into() }),
+            Ok(()) => Some(Manifest {
+                digest: *digest,
+                media_type,
+                body: body.into(),
+            }),
             Err(error) => {
                 tracing::error!(%digest, %error, "a stored manifest cannot be read");
                 None
@@ -73,13 +81,18 @@ impl Store {
     /// # Errors
     /// A file operation failed; nothing is listed.
     pub fn put_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
-        let Manifest { digest, media_type, body } = manifest;
+        let Manifest {
+            digest,
+            media_type,
+            body,
+        } = manifest;
         let path = self.layout.blob(digest);
         if self.blob(digest).is_none() {
             let file = self.layout.write_atomically(&path, body)?;
             self.list(*digest, &file.metadata().map_err(Error::io("inspect", &path))?);
         }
-        self.layout.write_atomically(&self.layout.manifest(digest), media_type.as_str().as_bytes())?;
+        self.layout
+            .write_atomically(&self.layout.manifest(digest), media_type.as_str().as_bytes())?;
         let mut media_types = self.media_types.write().unwrap_or_else(PoisonError::into_inner);
         media_types.insert(*digest, media_type.clone());
         Ok(())

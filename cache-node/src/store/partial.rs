@@ -56,7 +56,10 @@ impl Partial {
             file: Arc::new(file),
             data_path,
             journal_path,
-            journal: Mutex::new(OpenJournal { file: appended, unrecorded: RangeSet::default() }),
+            journal: Mutex::new(OpenJournal {
+                file: appended,
+                unrecorded: RangeSet::default(),
+            }),
             found: (found.length, found.synced),
         })
     }
@@ -82,7 +85,8 @@ impl Partial {
     /// The disk is too full, or the journal cannot be written.
     pub fn set_length(&self, length: u64) -> Result<(), Error> {
         if length > 0 {
-            let reserved = rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length);
+            let reserved =
+                rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length);
             match reserved {
                 // A file system without preallocation fills as it is written.
                 Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
@@ -99,7 +103,9 @@ impl Partial {
     pub fn write(&self, offset: u64, chunks: &[Bytes]) -> Result<(), Error> {
         let mut end = offset;
         for chunk in chunks {
-            self.file.write_all_at(chunk, end).map_err(Error::io("write", &self.data_path))?;
+            self.file
+                .write_all_at(chunk, end)
+                .map_err(Error::io("write", &self.data_path))?;
             end += chunk.len() as u64;
         }
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,8 +131,13 @@ impl Partial {
     /// # Errors
     /// The disk is failing.
     pub fn sync(&self, present: &RangeSet) -> Result<(), Error> {
-        self.file.sync_data().map_err(Error::io("sync", &self.data_path))?;
-        let lines: String = present.iter().map(|range| journal::range_line("synced", &range)).collect();
+        self.file
+            .sync_data()
+            .map_err(Error::io("sync", &self.data_path))?;
+        let lines: String = present
+            .iter()
+            .map(|range| journal::range_line("synced", &range))
+            .collect();
         self.append(&lines)
     }
 
@@ -163,14 +174,20 @@ impl Partial {
 
     fn append(&self, lines: &str) -> Result<(), Error> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.file.write_all(lines.as_bytes()).map_err(Error::io("write", &self.journal_path))
+        journal
+            .file
+            .write_all(lines.as_bytes())
+            .map_err(Error::io("write", &self.journal_path))
     }
 }
 
 impl OpenJournal {
     fn record(&mut self) -> io::Result<()> {
-        let lines: String =
-            self.unrecorded.iter().map(|range| journal::range_line("written", &range)).collect();
+        let lines: String = self
+            .unrecorded
+            .iter()
+            .map(|range| journal::range_line("written", &range))
+            .collect();
         self.file.write_all(lines.as_bytes())?;
         self.unrecorded = RangeSet::default();
         Ok(())
@@ -180,14 +197,26 @@ impl OpenJournal {
 /// What of a found journal may be built on: all of it once a sync has brought it to disk, else what had been
 /// synced before; never more than the file is long.
 fn make_durable(found: Journal, file: &File) -> Journal {
-    let Journal { length, mut synced, written } = found;
+    let Journal {
+        length,
+        mut synced,
+        written,
+    } = found;
     if written.total() > 0 && file.sync_data().is_ok() {
         synced.extend(written.iter());
     }
     let file_length = file.metadata().map_or(0, |metadata| metadata.len());
     let mut present = RangeSet::default();
-    present.extend(synced.iter().map(|range| within(&range, length.unwrap_or(u64::MAX).min(file_length))));
-    Journal { length, synced: present, written: RangeSet::default() }
+    present.extend(
+        synced
+            .iter()
+            .map(|range| within(&range, length.unwrap_or(u64::MAX).min(file_length))),
+    );
+    Journal {
+        length,
+        synced: present,
+        written: RangeSet::default(),
+    }
 }
 
 fn within(range: &Range<u64>, end: u64) -> Range<u64> {
@@ -201,6 +230,10 @@ fn boot_id() -> &'static str {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let id = id.trim();
         // Without an id no `written` line is ever believed: a name that is new each time matches none.
-        if id.is_empty() { format!("unknown-{:016x}", fastrand::u64(..)) } else { id.to_owned() }
+        if id.is_empty() {
+            format!("unknown-{:016x}", fastrand::u64(..))
+        } else {
+            id.to_owned()
+        }
     })
 }

@@ -20,7 +20,12 @@ pub const CHUNK_BYTES_MAX: usize = 64 << 10;
 pub async fn read_chunk(file: &Arc<File>, offset: u64, wanted: u64) -> io::Result<Bytes> {
     let size = usize::try_from(wanted).unwrap_or(usize::MAX).min(CHUNK_BYTES_MAX);
     let mut buffer = BytesMut::zeroed(size);
-    let cached = preadv2(file, &mut [IoSliceMut::new(&mut buffer)], offset, ReadWriteFlags::NOWAIT);
+    let cached = preadv2(
+        file,
+        &mut [IoSliceMut::new(&mut buffer)],
+        offset,
+        ReadWriteFlags::NOWAIT,
+    );
     let read = match cached {
         Ok(read) => read,
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => {

@@ -38,7 +38,8 @@ pub fn judge(
     let Some(age) = now.checked_sub(checked_at).map(Duration::from_millis) else {
         return Freshness::Expired;
     };
-    let share = (100 + i32::from(jitter_percent.clamp(-JITTER_PERCENT_MAX, JITTER_PERCENT_MAX))).unsigned_abs();
+    let share =
+        (100 + i32::from(jitter_percent.clamp(-JITTER_PERCENT_MAX, JITTER_PERCENT_MAX))).unsigned_abs();
     let time_to_live = ttl.saturating_mul(share) / 100;
     if age < time_to_live {
         Freshness::Fresh
@@ -58,7 +59,7 @@ mod tests {
     const STALE: Duration = Duration::from_secs(3600);
 
     fn at(age_ms: i64, jitter: i8) -> Freshness {
-        let now = 1_000_000_000_u64;
+        let now = 1_000_000_000_000_u64;
         judge(now.wrapping_add_signed(-age_ms), jitter, now, TTL, STALE, false)
     }
 
@@ -80,12 +81,18 @@ mod tests {
     #[test]
     fn without_a_time_to_live_upstream_is_always_asked() {
         assert_eq!(judge(5, 20, 5, Duration::ZERO, STALE, false), Freshness::Expired);
-        assert_eq!(judge(5, 0, 5, Duration::ZERO, Duration::ZERO, false), Freshness::Useless);
+        assert_eq!(
+            judge(5, 0, 5, Duration::ZERO, Duration::ZERO, false),
+            Freshness::Useless
+        );
     }
 
     #[test]
     fn an_immutable_tag_is_never_asked_again() {
-        assert_eq!(judge(0, 0, u64::MAX, Duration::ZERO, Duration::ZERO, true), Freshness::Fresh);
+        assert_eq!(
+            judge(0, 0, u64::MAX, Duration::ZERO, Duration::ZERO, true),
+            Freshness::Fresh
+        );
     }
 
     proptest! {

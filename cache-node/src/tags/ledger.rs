@@ -113,7 +113,10 @@ impl Ledger {
             }
         }
         let (file, lines) = rewrite(layout, &entries)?;
-        Ok(Self { layout: layout.clone(), state: Mutex::new(State { entries, file, lines }) })
+        Ok(Self {
+            layout: layout.clone(),
+            state: Mutex::new(State { entries, file, lines }),
+        })
     }
 
     /// What `key` meant when it was last checked.
@@ -159,7 +162,9 @@ impl Ledger {
 
     fn append(&self, state: &mut State, line: &Line) -> Result<(), Error> {
         let path = self.layout.tag_ledger();
-        let mut text = serde_json::to_vec(line).map_err(io::Error::other).map_err(Error::io("write", &path))?;
+        let mut text = serde_json::to_vec(line)
+            .map_err(io::Error::other)
+            .map_err(Error::io("write", &path))?;
         text.push(b'\n');
         state.file.write_all(&text).map_err(Error::io("write", &path))?;
         state.lines += 1;
@@ -188,11 +193,16 @@ fn rewrite(layout: &Layout, entries: &HashMap<Key, Entry>) -> Result<(File, usiz
     let mut text = Vec::new();
     for (key, entry) in entries {
         let written = serde_json::to_writer(&mut text, &Line::new(key, Some(entry)));
-        written.map_err(io::Error::other).map_err(Error::io("write", &path))?;
+        written
+            .map_err(io::Error::other)
+            .map_err(Error::io("write", &path))?;
         text.push(b'\n');
     }
     layout.write_atomically(&path, &text)?;
-    let file = OpenOptions::new().append(true).open(&path).map_err(Error::io("open", &path))?;
+    let file = OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .map_err(Error::io("open", &path))?;
     Ok((file, entries.len()))
 }
 
@@ -200,7 +210,9 @@ impl Line {
     fn new(key: &Key, entry: Option<&Entry>) -> Self {
         let (tag, subject, artifact_type) = match &key.name {
             Name::Tag(tag) => (Some(tag.to_string()), None, None),
-            Name::Referrers(subject, artifact_type) => (None, Some(subject.to_string()), artifact_type.clone()),
+            Name::Referrers(subject, artifact_type) => {
+                (None, Some(subject.to_string()), artifact_type.clone())
+            }
         };
         Self {
             registry: key.registry.clone(),
@@ -221,7 +233,11 @@ impl Line {
             (None, Some(subject)) => Name::Referrers(subject.parse().ok()?, self.artifact_type),
             _ => return None,
         };
-        let key = Key { registry: self.registry, repository: self.repository.parse().ok()?, name };
+        let key = Key {
+            registry: self.registry,
+            repository: self.repository.parse().ok()?,
+            name,
+        };
         let Some(digest) = self.digest else {
             return Some((key, None));
         };
@@ -242,7 +258,11 @@ mod tests {
     use crate::store::Store;
 
     fn key(name: Name) -> Key {
-        Key { registry: "up.test".into(), repository: "acme/app".parse().unwrap(), name }
+        Key {
+            registry: "up.test".into(),
+            repository: "acme/app".parse().unwrap(),
+            name,
+        }
     }
 
     fn tag(text: &str) -> Key {
@@ -251,7 +271,12 @@ mod tests {
 
     fn entry(content: &str) -> Entry {
         let digest = Digest::of(Algorithm::Sha256, content.as_bytes());
-        Entry { digest, checked_at: 7, jitter_percent: -3, filters_applied: Some("artifactType".into()) }
+        Entry {
+            digest,
+            checked_at: 7,
+            jitter_percent: -3,
+            filters_applied: Some("artifactType".into()),
+        }
     }
 
     #[test]
@@ -286,6 +311,10 @@ mod tests {
             ledger.record(tag("a"), entry("1")).unwrap();
         }
         let text = fs::read_to_string(store.layout().tag_ledger()).unwrap();
-        assert!(text.lines().count() <= HISTORY_LINES_MAX + 2, "{}", text.lines().count());
+        assert!(
+            text.lines().count() <= HISTORY_LINES_MAX + 2,
+            "{}",
+            text.lines().count()
+        );
     }
 }

@@ -119,7 +119,10 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<MediaType> {
 /// Whether the body is labelled as a web page or as JSON.
 pub(super) fn is_labelled_text(headers: &HeaderMap) -> bool {
     content_type(headers).is_some_and(|media_type| {
-        matches!(media_type.as_str(), "text/html" | "text/plain" | "application/json")
+        matches!(
+            media_type.as_str(),
+            "text/html" | "text/plain" | "application/json"
+        )
     })
 }
 
