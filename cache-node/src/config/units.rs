@@ -58,7 +58,7 @@ pub(super) fn format_size(bytes: u64) -> String {
     SIZE_UNITS
         .iter()
         .filter(|(suffix, _)| suffix.ends_with('i'))
-        .find(|&&(_, unit)| bytes > 0 && bytes % unit == 0)
+        .find(|&&(_, unit)| bytes > 0 && bytes.is_multiple_of(unit))
         .map_or_else(
             || bytes.to_string(),
             |(suffix, unit)| format!("{}{suffix}", bytes / unit),
