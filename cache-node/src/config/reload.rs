@@ -76,6 +76,7 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first reading is compared by generation below: the file may have changed since it was loaded.
     let mut content = Settled::new(None);
+    let mut last = Reload::Applied;
     loop {
         ticks.tick().await;
         let path_read = path.clone();
@@ -86,24 +87,36 @@ pub async fn watch(
             continue;
         };
         let parsed = match changed {
-            Ok(text) if super::generation_of(text) == publish.borrow().generation() => continue,
+            Ok(text) if super::generation_of(text) == publish.borrow().generation() => {
+                // The file says again what is in force, which mends one that was refused.
+                if last == Reload::Refused {
+                    last = Reload::Applied;
+                    report(last);
+                }
+                continue;
+            }
             Ok(text) => Config::parse(text),
             Err(message) => Err(ConfigErrors::one(message.clone())),
         };
-        match parsed {
+        last = match parsed {
             Ok(config) => {
                 tracing::info!(path = %path.display(), generation = config.generation(), "configuration reloaded");
                 publish.send_replace(Arc::new(config));
-                report(Reload::Applied);
+                Reload::Applied
             }
             Err(errors) => {
-                for error in &errors {
-                    tracing::error!(path = %path.display(), field = error.path, error = error.message,
-                        "configuration not reloaded; the old one stays in force");
-                }
-                report(Reload::Refused);
+                log_refusal(&path, &errors);
+                Reload::Refused
             }
-        }
+        };
+        report(last);
+    }
+}
+
+fn log_refusal(path: &Path, errors: &ConfigErrors) {
+    for error in errors {
+        tracing::error!(path = %path.display(), field = error.path, error = error.message,
+            "configuration not reloaded; the old one stays in force");
     }
 }
 
@@ -215,6 +228,9 @@ mod tests {
         assert_eq!(watched.config.borrow().name, "default");
         assert!(!watched.config.has_changed().unwrap());
         // Each problem is reported once: the next report is of the next change.
+        fs::write(&path, FIRST).unwrap();
+        assert_eq!(watched.reloads.recv().await, Some(Reload::Applied));
+        assert!(!watched.config.has_changed().unwrap(), "the old one never went");
         fs::write(path, second()).unwrap();
         assert_eq!(watched.reloads.recv().await, Some(Reload::Applied));
         assert_eq!(watched.config.borrow().name, "second");
