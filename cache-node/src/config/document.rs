@@ -24,6 +24,9 @@ const PLANNED_FIELDS: [&str; 13] = [
     "spec.node",
 ];
 
+/// Enough for 64 wrong types, each of which may have to be replaced twice.
+const TYPE_CHECKS_MAX: usize = 128;
+
 /// Reads the document. `None`: a field has the wrong type, which was reported like every unknown field.
 pub(super) fn read(yaml: &str) -> Result<(Option<RegistryMirror>, Collector), ConfigErrors> {
     if yaml.len() > DOCUMENT_BYTES_MAX {
@@ -41,8 +44,8 @@ pub(super) fn read(yaml: &str) -> Result<(Option<RegistryMirror>, Collector), Co
     let mut errors = Collector::default();
     let mut mended = None;
     // Serde stops at the first wrong type, so each one is reported, replaced by an empty value, and the rest read
-    // again. Each round removes a value or makes it shorter, and no more rounds are made than reports are kept.
-    while !errors.is_full() {
+    // again. What is not found within these rounds shows when the document is mended.
+    for _ in 0..TYPE_CHECKS_MAX {
         let mut unknown = Vec::new();
         let wrong = match deserialize(&value, &mut unknown) {
             Ok(document) => {

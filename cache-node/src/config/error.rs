@@ -69,10 +69,6 @@ impl Collector {
         result.map_err(|message| self.add(path, message)).ok()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.errors.len() >= ERRORS_MAX
-    }
-
     /// The value if nothing was reported. A value is missing only where something was.
     pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<T, ConfigErrors> {
         if self.omitted > 0 {

@@ -202,3 +202,61 @@ fn parse_host(text: &str) -> Result<Host, ()> {
     }
     Ok(Host::Name(text.to_ascii_lowercase()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> HostPattern {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_host_matches_itself_at_every_port_or_at_its_own() {
+        assert!(pattern("Auth.test").matches("auth.TEST", 443));
+        assert!(pattern("auth.test").matches("auth.test.", 8443));
+        assert!(!pattern("auth.test").matches("x.auth.test", 443));
+        assert!(!pattern("auth.test").matches("auth.test.evil", 443));
+        assert!(pattern("auth.test:8443").matches("auth.test", 8443));
+        assert!(!pattern("auth.test:8443").matches("auth.test", 443));
+        for ip in ["fd00::1", "[fd00::1]"] {
+            assert!(pattern(ip).matches("[fd00:0::1]", 443) && pattern(ip).matches("fd00::1", 443));
+        }
+    }
+
+    #[test]
+    fn a_range_matches_the_addresses_in_it() {
+        let ip = |text: &str| text.parse().unwrap();
+        assert!(pattern("10.0.0.0/8").matches("10.255.0.1", 80));
+        assert!(!pattern("10.0.0.0/8").matches("11.0.0.1", 80));
+        assert!(!pattern("10.0.0.0/8").matches("10.test", 80));
+        assert!(pattern("10.0.0.0/8").matches_ip(ip("::ffff:10.1.2.3")));
+        assert!(pattern("fd00::/8").matches("[fdff::1]", 80));
+        assert!(!pattern("fd00::/8").matches_ip(ip("fe80::1")));
+        assert!(pattern("0.0.0.0/0").matches_ip(ip("1.2.3.4")));
+        assert!(!pattern("0.0.0.0/0").matches_ip(ip("::1")));
+        assert!(pattern("::/0").matches_ip(ip("::1")));
+        assert!(pattern("10.1.2.3/32").matches_ip(ip("10.1.2.3")));
+        assert!(pattern("10.1.2.3").matches_ip(ip("10.1.2.3")));
+        assert!(!pattern("10.1.2.3:80").matches_ip(ip("10.1.2.3")));
+    }
+
+    #[test]
+    fn patterns_print_as_they_parse() {
+        for text in [
+            "a.test",
+            "a.test:5000",
+            "10.0.0.0/8",
+            "fd00::/8",
+            "[::1]",
+            "[::1]:5000",
+            "1.2.3.4",
+        ] {
+            assert_eq!(pattern(text).to_string(), text);
+        }
+        assert_eq!(
+            "10.1.0.0/8".parse::<HostPattern>().unwrap_err(),
+            "the address has bits beyond the prefix; write 10.0.0.0/8"
+        );
+    }
+}

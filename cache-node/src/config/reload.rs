@@ -76,6 +76,7 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first reading is compared by generation below: the file may have changed since it was loaded.
     let mut content = Settled::new(None);
+    let mut last = Reload::Applied;
     loop {
         ticks.tick().await;
         let path_read = path.clone();
@@ -86,24 +87,36 @@ pub async fn watch(
             continue;
         };
         let parsed = match changed {
-            Ok(text) if super::generation_of(text) == publish.borrow().generation() => continue,
+            Ok(text) if super::generation_of(text) == publish.borrow().generation() => {
+                // The file says again what is in force, which mends one that was refused.
+                if last == Reload::Refused {
+                    last = Reload::Applied;
+                    report(last);
+                }
+                continue;
+            }
             Ok(text) => Config::parse(text),
             Err(message) => Err(ConfigErrors::one(message.clone())),
         };
-        match parsed {
+        last = match parsed {
             Ok(config) => {
                 tracing::info!(path = %path.display(), generation = config.generation(), "configuration reloaded");
                 publish.send_replace(Arc::new(config));
-                report(Reload::Applied);
+                Reload::Applied
             }
             Err(errors) => {
-                for error in &errors {
-                    tracing::error!(path = %path.display(), field = error.path, error = error.message,
-                        "configuration not reloaded; the old one stays in force");
-                }
-                report(Reload::Refused);
+                log_refusal(&path, &errors);
+                Reload::Refused
             }
-        }
+        };
+        report(last);
+    }
+}
+
+fn log_refusal(path: &Path, errors: &ConfigErrors) {
+    for error in errors {
+        tracing::error!(path = %path.display(), field = error.path, error = error.message,
+            "configuration not reloaded; the old one stays in force");
     }
 }
 
@@ -119,4 +132,118 @@ fn read(path: &Path) -> Result<String, String> {
     let limit = u64::try_from(DOCUMENT_BYTES_MAX + 1).unwrap_or(u64::MAX);
     file.take(limit).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const FIRST: &str = include_str!("embedded.yaml");
+
+    fn second() -> String {
+        FIRST.replace("name: default", "name: second")
+    }
+
+    struct Watched {
+        dir: tempfile::TempDir,
+        config: watch::Receiver<Arc<Config>>,
+        reloads: mpsc::UnboundedReceiver<Reload>,
+    }
+
+    /// A watched `dir/config.yaml`, which `prepare` makes.
+    fn watched(prepare: impl Fn(&Path)) -> Watched {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let path = dir.path().join("config.yaml");
+        let (publish, config) = watch::channel(Arc::new(load(&path).unwrap()));
+        let (report, reloads) = mpsc::unbounded_channel();
+        // The task ends with the test's runtime.
+        tokio::spawn(super::watch(
+            path,
+            Duration::from_millis(1),
+            publish,
+            move |reload| {
+                let _ = report.send(reload);
+            },
+        ));
+        Watched { dir, config, reloads }
+    }
+
+    fn in_place(dir: &Path) {
+        fs::write(dir.join("config.yaml"), FIRST).unwrap();
+    }
+
+    #[test]
+    fn a_change_counts_once_two_observations_agree() {
+        let mut settled = Settled::new(Some(1));
+        assert_eq!(settled.observe(2), None);
+        assert_eq!(settled.observe(3), None);
+        assert_eq!(settled.observe(3), Some(&3));
+        assert_eq!(settled.observe(3), None);
+        assert_eq!(settled.observe(1), None);
+        assert_eq!(settled.observe(3), None);
+        assert_eq!(settled.observe(1), None, "seen twice, but not in a row");
+    }
+
+    #[tokio::test]
+    async fn notices_a_write_in_place() {
+        let mut watched = watched(in_place);
+        fs::write(watched.dir.path().join("config.yaml"), second()).unwrap();
+        assert_eq!(watched.reloads.recv().await, Some(Reload::Applied));
+        assert_eq!(watched.config.borrow_and_update().name, "second");
+    }
+
+    #[tokio::test]
+    async fn notices_a_symlink_swap() {
+        let mut watched = watched(|dir| {
+            for (version, text) in [("..v1", FIRST.to_owned()), ("..v2", second())] {
+                fs::create_dir(dir.join(version)).unwrap();
+                fs::write(dir.join(version).join("config.yaml"), text).unwrap();
+            }
+            symlink("..v1", dir.join("..data")).unwrap();
+            symlink("..data/config.yaml", dir.join("config.yaml")).unwrap();
+        });
+        let dir = watched.dir.path();
+        symlink("..v2", dir.join("..data_tmp")).unwrap();
+        fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+        fs::remove_dir_all(dir.join("..v1")).unwrap();
+        watched.config.changed().await.unwrap();
+        assert_eq!(watched.config.borrow_and_update().name, "second");
+        assert_eq!(watched.reloads.recv().await, Some(Reload::Applied));
+    }
+
+    #[tokio::test]
+    async fn a_bad_or_missing_file_keeps_the_old_configuration() {
+        let mut watched = watched(in_place);
+        let path = watched.dir.path().join("config.yaml");
+        fs::write(&path, "kind: Nonsense").unwrap();
+        assert_eq!(watched.reloads.recv().await, Some(Reload::Refused));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(watched.reloads.recv().await, Some(Reload::Refused));
+        assert_eq!(watched.config.borrow().name, "default");
+        assert!(!watched.config.has_changed().unwrap());
+        // Each problem is reported once: the next report is of the next change.
+        fs::write(&path, FIRST).unwrap();
+        assert_eq!(watched.reloads.recv().await, Some(Reload::Applied));
+        assert!(!watched.config.has_changed().unwrap(), "the old one never went");
+        fs::write(path, second()).unwrap();
+        assert_eq!(watched.reloads.recv().await, Some(Reload::Applied));
+        assert_eq!(watched.config.borrow().name, "second");
+    }
+
+    #[test]
+    fn only_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().ends_with("not a file"));
+        let absent = load(&dir.path().join("absent")).unwrap_err().to_string();
+        assert!(
+            absent.starts_with("cannot read ") && absent.contains("absent: "),
+            "{absent}"
+        );
+    }
 }
