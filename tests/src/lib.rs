@@ -55,7 +55,9 @@ pub mod prelude {
     pub use crate::digest::{random, seeded, sha256, sha512};
     pub use crate::fake_registry::{Auth, Cdn, FakeRegistry};
     pub use crate::image::{Image, ImageBuilder, Index, media_type};
-    pub use crate::node::{Endpoint, MirrorConfig, NodeBuilder, NodeProcess, Registry, secrets};
+    pub use crate::node::{
+        Endpoint, InProcessNode, MirrorConfig, NodeBuilder, NodeProcess, Registry, secrets,
+    };
     pub use crate::scripted::{
         Action, CertificateAuthority, Content, Exchange, On, Outcome, Request, ScriptedHost, VirtualBlob,
         on_any, on_any_blob, on_any_manifest, on_blob, on_manifest, on_path, on_ping, on_referrers, on_tags,

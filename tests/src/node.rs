@@ -1,8 +1,10 @@
 //! Runs the real `cache-node` binary against scripted upstreams, and never leaves one behind.
 
 mod config;
+mod in_process;
 mod process;
 pub mod secrets;
 
 pub use config::{Endpoint, MirrorConfig, Registry};
+pub use in_process::InProcessNode;
 pub use process::{NodeBuilder, NodeProcess};
