@@ -1,5 +1,6 @@
 //! Assembly: from the command line to a running cache, and back to nothing.
 
+mod background;
 mod observe;
 mod process;
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, Report};
 use crate::cli::ServeOptions;
 use crate::conditions::Conditions;
-use crate::config::{self, Config, Reload};
+use crate::config::{self, Config};
 use crate::credentials::CredentialStore;
 use crate::fill::{self, Engine};
 use crate::http::{self as surface, ConnectionLimits};
@@ -27,12 +28,10 @@ use crate::store::{self, Store};
 use crate::tags::Ledger;
 use crate::upstream::{self, Upstream};
 
+use background::Background;
 use observe::Observations;
 
 pub use process::run;
-
-/// How often the store's totals are brought to the metrics.
-const TOTALS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Every deadline and bound of the process. Production uses the defaults; tests shorten them.
 #[derive(Clone, Debug)]
@@ -208,16 +207,17 @@ impl App {
         let public_listener = self
             .public
             .map(|listener| serve_router(listener, admin.metrics_router(), stop_admin.clone()));
-        let background = tokio::spawn(background(
-            self.cache.clone(),
-            self.engine.clone(),
-            self.store,
-            Arc::clone(&self.metrics),
-            self.credentials,
-            self.options.config,
-            self.limits.poll,
-            Arc::clone(&self.conditions),
-        ));
+        let background = Background {
+            cache: self.cache.clone(),
+            engine: self.engine.clone(),
+            store: self.store,
+            metrics: Arc::clone(&self.metrics),
+            credentials: self.credentials,
+            conditions: self.conditions,
+            config: self.options.config,
+            poll: self.limits.poll,
+        };
+        let background = tokio::spawn(background.run());
         let (cache, metrics) = (self.cache, self.metrics);
         let answer = move |request: Request<_>| {
             let (cache, metrics) = (cache.clone(), Arc::clone(&metrics));
@@ -274,53 +274,6 @@ impl App {
             })
         })
     }
-}
-
-/// What goes on beside serving: configuration, credentials and totals are looked at again and again.
-#[expect(clippy::too_many_arguments, reason = "it takes the app apart")]
-async fn background(
-    cache: Cache,
-    engine: Engine,
-    store: Arc<Store>,
-    metrics: Arc<Metrics>,
-    credentials: Arc<CredentialStore>,
-    config: Option<std::path::PathBuf>,
-    poll: Duration,
-    conditions: Arc<Conditions>,
-) {
-    let (sender, mut changes) = watch::channel(cache.targets().config());
-    let reload_metrics = Arc::clone(&metrics);
-    let watching = async {
-        match config {
-            Some(path) => {
-                let report = move |reload| reload_metrics.config_reloaded(reload == Reload::Applied);
-                config::watch(path, poll, sender, report).await;
-            }
-            None => std::future::pending().await,
-        }
-    };
-    let applying = async {
-        while changes.changed().await.is_ok() {
-            let config = Arc::clone(&changes.borrow_and_update());
-            engine.set_verify_whole_up_to(config.verify_whole_up_to_bytes);
-            conditions.retain(|registry| config.registry(registry).is_some());
-            if let Err(error) = cache.targets().reload(config) {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "configuration not applied"
-                );
-            }
-        }
-    };
-    let counting = async {
-        let mut ticks = tokio::time::interval(TOTALS_INTERVAL);
-        loop {
-            ticks.tick().await;
-            let totals = store.totals();
-            metrics.set_store(totals.bytes, totals.blobs, engine.progress().len() as u64);
-        }
-    };
-    tokio::join!(watching, applying, counting, credentials.watch(poll));
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

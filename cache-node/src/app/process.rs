@@ -16,6 +16,7 @@ const BLOCKING_THREADS_MAX: usize = 128;
 /// # Errors
 /// When `err` cannot be written to.
 pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
+    let is_trial = options.config.is_none();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -30,7 +31,8 @@ pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
             Err(error @ Error::Config(_)) => return cli::fail(&error, Exit::Usage, err),
             Err(error) => return cli::fail(&error, Exit::Failure, err),
         };
-        if io::stdin().is_terminal() || io::stderr().is_terminal() {
+        // Somebody tries it out; in a cluster there is a configuration, and nothing but log lines is wanted.
+        if is_trial || io::stderr().is_terminal() {
             err.write_all(cli::next_steps(app.addresses().listen).as_bytes())?;
         }
         let shutdown = CancellationToken::new();

@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::route::{Resource, Route};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReaderRunning};
 use crate::oci::Reference;
 use crate::pull::{Origin, Target};
 
@@ -84,7 +84,14 @@ impl Access {
             self.outcome = "ok";
         }
         self.metrics.first_byte(self.source(), self.started.elapsed());
-        response.map(|body| Body::new(Logged { body, access: self }))
+        let reading = self.metrics.reader_running();
+        response.map(|body| {
+            Body::new(Logged {
+                body,
+                access: self,
+                _reading: reading,
+            })
+        })
     }
 
     fn source(&self) -> &'static str {
@@ -126,6 +133,7 @@ impl Drop for Access {
 struct Logged {
     body: Body,
     access: Access,
+    _reading: ReaderRunning,
 }
 
 impl HttpBody for Logged {
