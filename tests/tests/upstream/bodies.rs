@@ -238,3 +238,24 @@ async fn d9_a_part_of_what_was_asked_for_whole_is_refused() {
         assert_whole(&blob(&node, &digest).await, &digest);
     }
 }
+
+/// A part that lies about where it begins looks right until the digest is known: then the answer ends short, nothing is
+/// kept, and the next pull is whole.
+#[tokio::test]
+async fn d9_a_part_that_lies_is_found_out_by_the_digest() {
+    let up = FakeRegistry::builder().start().await;
+    let digest = up.add_blob(REPO, random(3 << 20));
+    up.script(on_any_blob().unranged().once(), Action::cut_fin(MIB));
+    up.script(on_any_blob().ranged(), Action::bytes_from(17));
+    let node = node(at(&up)).await;
+    let answer = blob(&node, &digest).await;
+    assert_eq!((answer.status, answer.end), (200, End::FinShort));
+    assert!(answer.received <= (3 << 20) - (64 << 10), "{}", answer.received);
+    assert!(
+        metrics(&node)
+            .await
+            .contains(r#"larder_digest_mismatches_total{registry="up.test"} 1"#)
+    );
+    up.clear_script();
+    assert_whole(&blob(&node, &digest).await, &digest);
+}

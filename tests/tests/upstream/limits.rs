@@ -183,3 +183,25 @@ async fn d1_revalidation_is_a_head_and_the_limits_headers_stay_here() {
         (1, 2)
     );
 }
+
+/// D.1: a limit in the middle of a blob: the rest is asked for when the time is over; when that is too long, the answer
+/// ends short, and upstream is left in peace all the same.
+#[tokio::test]
+async fn d1_a_limit_midway_is_waited_for_or_ends_short() {
+    for (retry_after_s, end) in [(1, End::Complete), (60, End::FinShort)] {
+        let up = FakeRegistry::builder().start().await;
+        let digest = up.add_blob(REPO, random(3 << 20));
+        up.script(on_any_blob().unranged().once(), Action::cut_fin(1 << 20));
+        up.script(on_any_blob().ranged().once(), Action::rate_limited(retry_after_s));
+        let node = node(at(&up)).await;
+        let answer = blob(&node, &digest).await;
+        assert_eq!((answer.status, answer.end), (200, end));
+        if end == End::Complete {
+            assert_whole(&answer, &digest);
+            assert_eq!(up.count(on_any_blob()), 3);
+        } else {
+            assert!(answer.received <= 1 << 20);
+            assert_eq!(up.count(on_any_blob()), 2);
+        }
+    }
+}

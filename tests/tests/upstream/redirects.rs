@@ -127,15 +127,17 @@ async fn d5_a_store_that_refuses_is_a_bad_gateway() {
     }
 }
 
-/// D.6: where a redirect leads depends on who asks and when, so none is kept.
+/// D.6: where a redirect leads depends on who asks and when, so none is kept: not one that is called permanent, nor one that
+/// may be cached for a year (D.3).
 #[tokio::test]
 async fn d6_no_redirect_is_kept() {
     let up = FakeRegistry::builder().start().await;
     let near = Cdn::builder().start().await;
     let far = Cdn::builder().bind("127.0.0.2").start().await;
     let node = node(at(&up)).await;
-    for (cdn, seen) in [(&near, 1), (&far, 1), (&near, 2)] {
-        up.redirect_blobs(307, cdn);
+    up.script(on_any_blob(), Action::header("Cache-Control", "max-age=31536000"));
+    for (cdn, status, seen) in [(&near, 301, 1), (&far, 308, 1), (&near, 302, 2)] {
+        up.redirect_blobs(status, cdn);
         let digest = up.add_blob(REPO, random(1000));
         assert_whole(&blob(&node, &digest).await, &digest);
         assert_eq!(cdn.requests().len(), seen);

@@ -129,10 +129,17 @@ async fn d2_tokens_are_asked_for_once() {
         assert_whole(answer, digest);
     }
     assert_eq!(tokens.requests().len(), 1);
+    tokens.revoke_all();
+    let digests: Vec<_> = (0..20).map(|_| up.add_blob(REPO, random(100))).collect();
+    let answers = join_all(digests.iter().map(|digest| blob(&node, digest))).await;
+    for (answer, digest) in answers.iter().zip(&digests) {
+        assert_whole(answer, digest);
+    }
+    assert_eq!(tokens.requests().len(), 2, "also when all are refused at once");
     let other = up.add_blob("other/app", random(100));
     let other = format!("{}/v2/other/app/blobs/{other}?ns=up.test", node.url());
     assert_eq!(Call::get(&other).send().await.status, 200);
-    assert_eq!(scopes(&tokens)[1].as_deref(), Some("repository:other/app:pull"));
+    assert_eq!(scopes(&tokens)[2].as_deref(), Some("repository:other/app:pull"));
 }
 
 /// D.2: a token with less scope than was asked for is a refusal by the registry; asking again and again does not help.
