@@ -333,11 +333,16 @@ impl Upstream {
     }
 }
 
-/// Whether a HEAD was refused in a way that says nothing about GET: public.ecr.aws and presigned URLs do that.
+/// Whether a HEAD failed in a way that says nothing about GET: public.ecr.aws and presigned URLs refuse it, others hang up.
 fn head_is_refused(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Unauthorized | Kind::Denied | Kind::RedirectRefused(_) | Kind::Status(400 | 405 | 501)
+        Kind::Unauthorized
+            | Kind::Denied
+            | Kind::RedirectRefused(_)
+            | Kind::Status(400 | 405 | 501)
+            | Kind::Connect
+            | Kind::Protocol
     )
 }
 

@@ -182,16 +182,23 @@ fn sending_kind(error: &reqwest::Error) -> Kind {
     if error.is_builder() {
         return Kind::Protocol;
     }
-    // rustls reports what it refuses through an I/O error of this kind; sockets never do.
-    let is_tls = |cause: &(dyn StdError + 'static)| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
-    };
     if error.is_connect() && causes(error).any(is_tls) {
         return Kind::Tls;
     }
     Kind::Connect
+}
+
+/// rustls reports what it refuses through an I/O error of this kind; sockets never do.
+fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
+    let mut error = cause.downcast_ref::<std::io::Error>();
+    while let Some(found) = error {
+        if found.kind() == std::io::ErrorKind::InvalidData {
+            return true;
+        }
+        // Connectors wrap it in another I/O error, whose source is not what it wraps but what lies behind that.
+        error = found.get_ref().and_then(|inner| inner.downcast_ref());
+    }
+    false
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -128,9 +128,22 @@ pub(super) fn is_labelled_text(headers: &HeaderMap) -> bool {
 
 /// Whether the body is encoded in a way that hides the bytes that the digest is about.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    codings(headers).next().is_some()
+}
+
+/// Whether the body is an object that a store labels as gzip because it is a gzip file by itself (S3, Apache): its
+/// bytes may well be those of the digest. What is compressed on its way has no length to announce.
+pub(super) fn is_labelled_gzip(headers: &HeaderMap) -> bool {
+    content_length(headers).is_some()
+        && codings(headers)
+            .all(|coding| coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip"))
+}
+
+fn codings(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values(headers, &header::CONTENT_ENCODING)
         .flat_map(|value| value.split(','))
-        .any(|coding| !matches!(coding.trim().to_ascii_lowercase().as_str(), "" | "identity"))
+        .map(str::trim)
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
 }
 
 /// A strong entity tag, quotes included (RFC 9110, 8.8.3).
@@ -262,6 +275,21 @@ mod tests {
                 encoded,
                 "{value}"
             );
+        }
+    }
+
+    #[test]
+    fn a_label_of_gzip_is_believed_only_with_a_length() {
+        for (coding, length, is_label) in [
+            ("gzip", Some("5"), true),
+            ("X-GZIP", Some("5"), true),
+            ("gzip", None, false),
+            ("gzip, br", Some("5"), false),
+            ("zstd", Some("5"), false),
+        ] {
+            let mut headers = with(header::CONTENT_ENCODING, coding);
+            headers.extend(length.map(|length| (header::CONTENT_LENGTH, HeaderValue::from_static(length))));
+            assert_eq!(is_labelled_gzip(&headers), is_label, "{coding} {length:?}");
         }
     }
 

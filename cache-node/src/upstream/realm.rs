@@ -59,15 +59,16 @@ pub(super) async fn ask(
 
 async fn read_token(url: &Url, response: Response, idle: Duration) -> Result<Token, Error> {
     let place = format!("token from {}", url.origin().ascii_serialization());
-    let status = response.status();
-    if status == StatusCode::OK {
+    if response.status() == StatusCode::OK {
         let answer = body::read(&place, response, TOKEN_ANSWER_BYTES_MAX, idle).await?;
         return token::from_answer(&place, &answer, SystemTime::now());
     }
     let error = refusal::error(place, response).await;
     Err(match error.kind() {
-        // That the realm is not there says nothing about what the token was for.
-        Kind::NotFound | Kind::RangeNotSatisfiable { .. } => error.with_kind(Kind::Status(status.as_u16())),
+        // That the realm is not there, or does not like the question, says nothing about what the token was for.
+        Kind::NotFound | Kind::RangeNotSatisfiable { .. } | Kind::Status(300..=499) => {
+            error.with_kind(Kind::Protocol)
+        }
         _ => error,
     })
 }
