@@ -27,7 +27,7 @@ pub struct Layout {
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 impl Layout {
-    /// Makes every folder and empties `tmp/`.
+    /// Makes the folders, but for those of blobs' first digits, and empties `tmp/`.
     pub(super) fn prepare(root: &Path) -> Result<Self, Error> {
         let layout = Self {
             root: root.to_owned(),
@@ -41,8 +41,11 @@ impl Layout {
         }
         let mut folders = vec![temporary];
         for algorithm in Algorithm::ALL {
-            folders.extend((0..=255).map(|shard| layout.blobs(algorithm).join(format!("{shard:02x}"))));
-            folders.extend([layout.manifests(algorithm), layout.partials(algorithm)]);
+            folders.extend([
+                layout.blobs(algorithm),
+                layout.manifests(algorithm),
+                layout.partials(algorithm),
+            ]);
         }
         for folder in folders {
             fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
@@ -101,8 +104,7 @@ impl Layout {
             let mut file = File::create_new(&temporary)?;
             file.write_all(content)?;
             file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            sync_folder_of(path)?;
+            move_durably(&temporary, path)?;
             Ok(file)
         })();
         written.map_err(|error| {
@@ -180,8 +182,22 @@ fn entries(folder: &Path) -> Result<Vec<(String, fs::DirEntry)>, Error> {
     listed.map_err(Error::io("list", folder))
 }
 
-/// Makes a rename into the folder of `path` survive a power cut.
-pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+/// Renames `from` to `to`, whose folder is made when it is the first of its kind, so that it survives a power cut.
+pub(super) fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder)?;
+                sync_folder_of(folder)?;
+            }
+            fs::rename(from, to)?;
+        }
+        renamed => renamed?,
+    }
+    sync_folder_of(to)
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),

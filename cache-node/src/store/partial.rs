@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use super::journal::{self, Journal};
-use super::layout::sync_folder_of;
+use super::layout::move_durably;
 use super::{Error, Layout, RangeSet};
 use crate::oci::Digest;
 
@@ -146,8 +146,7 @@ impl Partial {
         let path = layout.blob(&self.digest);
         let renamed = (|| {
             self.file.sync_all()?;
-            fs::rename(&self.data_path, &path)?;
-            sync_folder_of(&path)?;
+            move_durably(&self.data_path, &path)?;
             self.file.metadata()
         })();
         let metadata = renamed.map_err(Error::io("keep", &path))?;
