@@ -7,11 +7,12 @@ use crate::support::*;
 
 /// What `Link` says of the next page, as a target on us.
 fn next(answer: &Answer) -> Option<String> {
-    let link = answer.header("Link")?.to_owned();
+    let link = answer.header("Link")?;
     let target = link
         .strip_prefix('<')
         .and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
-    Some(target.expect("a link to the next page").to_owned())
+    assert!(target.is_some(), "{link}");
+    target.map(str::to_owned)
 }
 
 /// All pages from `path` on, which must all be on us.
