@@ -68,8 +68,9 @@ async fn b32_what_cannot_be_completed_ends_short_by_fin() {
     );
     let answer = Call::get(&blob_url(&node, &blob)).send().await;
     assert_eq!((answer.status, answer.end), (200, End::FinShort));
-    assert_eq!(answer.received, CUT);
-    assert_eq!(answer.body, content.slice(..CUT as usize));
+    // What the server had not written yet when it learned of the end is not sent any more.
+    assert!(answer.received <= CUT);
+    assert_eq!(answer.body, content.slice(..answer.body.len()));
     up.clear_script();
     assert_whole(&node, &blob).await;
 }

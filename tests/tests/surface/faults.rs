@@ -170,7 +170,8 @@ async fn b_poison_a_wrong_continuation_never_completes() {
         let answer = Call::get(&blob_url(&node, &blob)).send().await;
         assert_eq!((answer.status, answer.end), (200, End::FinShort));
         assert!(answer.received <= STREAMED as u64 - WITHHELD);
-        assert_eq!(answer.body[..1 << 20], content[..1 << 20]);
+        let before_the_cut = answer.body.len().min(1 << 20);
+        assert_eq!(answer.body[..before_the_cut], content[..before_the_cut]);
         up.clear_script();
         assert_whole(&node, &blob).await;
     }
