@@ -74,7 +74,7 @@ struct Inner {
     descriptors: Descriptors,
     tag_flights: Flights<TagKey, Result<ManifestAnswer, Error>>,
     listing_flights: Flights<TagKey, Result<(ManifestAnswer, Listing), Error>>,
-    digest_flights: Flights<DigestKey, Result<Manifest, Error>>,
+    digest_flights: Flights<DigestKey, Result<ManifestAnswer, Error>>,
     suspects: Suspects,
 }
 

@@ -27,7 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 
 use crate::config::Registry;
 use crate::credentials::CredentialStore;
@@ -181,7 +181,9 @@ impl Upstream {
 
     fn blob_body(&self, answer: Answer, permit: Permit) -> Result<BlobBody, Error> {
         let headers = answer.response.headers();
-        let part = headers::content_range(headers);
+        // Only a 206 is a part; a `Content-Range` on anything else says nothing of the body.
+        let is_part = answer.response.status() == StatusCode::PARTIAL_CONTENT;
+        let part = headers::content_range(headers).filter(|_| is_part);
         let (offset, total) = match part {
             Some(part) => (part.start, part.total),
             None => (0, headers::content_length(headers)),

@@ -79,8 +79,7 @@ impl Cache {
             return Ok(ManifestAnswer::new(manifest, Origin::Store));
         }
         let fetched = timeout(ANSWER_WAIT, self.fetch_by_digest(target, repository, digest)).await;
-        let manifest = fetched.unwrap_or(Err(Error::TimedOut))?;
-        Ok(ManifestAnswer::new(manifest, Origin::Upstream))
+        fetched.unwrap_or(Err(Error::TimedOut))
     }
 
     async fn fetch_by_digest(
@@ -88,7 +87,7 @@ impl Cache {
         target: &Target,
         repository: &RepoName,
         digest: &Digest,
-    ) -> Result<Manifest, Error> {
+    ) -> Result<ManifestAnswer, Error> {
         let key = DigestKey {
             registry: Arc::clone(&target.label),
             repository: repository.clone(),
@@ -99,10 +98,7 @@ impl Cache {
             let (cache, target, key) = (self.clone(), target.clone(), key.clone());
             async move {
                 let reference = Reference::Digest(key.digest);
-                cache
-                    .fetch(&target, &key.repository, &reference)
-                    .await
-                    .map(|answer| answer.manifest)
+                cache.fetch(&target, &key.repository, &reference).await
             }
         });
         flight.await.unwrap_or(Err(Error::Overloaded))
