@@ -241,9 +241,12 @@ impl Cache {
                 ..
             }) => {
                 match self.by_digest(target, &key.repository, &digest).await {
-                    Ok(answer) => Ok(ManifestAnswer { warnings, ..answer }),
-                    // The tag moved on, or the registry does not serve by the digest that it names.
-                    Err(_) => self.fetch(target, &key.repository, &by_tag).await,
+                    Ok(answer) if !answer.manifest.media_type.is_schema1() => {
+                        Ok(ManifestAnswer { warnings, ..answer })
+                    }
+                    // The tag moved on, or the registry does not serve by the digest that it names, or that is
+                    // of Docker's first schema, which no tag may come to mean.
+                    _ => self.fetch(target, &key.repository, &by_tag).await,
                 }
             }
             Ok(ManifestHead::Found { digest: None, .. }) => {
