@@ -3,7 +3,7 @@
 //! Content-addressed files: written under a temporary name, hashed, length-checked, synced, renamed. What lies
 //! under `blobs/` has been proved; the index is rebuilt from the directory at start, so there is no database to
 //! corrupt. Serving does not hash again: the length, modification time and inode that the index remembers are
-//! compared at every open.
+//! compared at every open, and a seal tells at start what was changed while no process watched.
 
 mod journal;
 mod layout;
@@ -11,6 +11,7 @@ mod manifests;
 mod partial;
 mod range_set;
 mod read;
+mod seal;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -102,11 +103,16 @@ impl Store {
     /// The directory cannot be made, read or written.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let layout = Layout::prepare(directory)?;
-        let blobs = layout
-            .list_blobs()?
-            .into_iter()
-            .map(|(digest, meta)| (digest, Fingerprint::of(&meta)));
-        let blobs: HashMap<_, _> = blobs.collect();
+        let mut blobs = HashMap::new();
+        for (digest, metadata) in layout.list_blobs()? {
+            if seal::holds(&metadata, &digest) {
+                blobs.insert(digest, Fingerprint::of(&metadata));
+            } else {
+                tracing::error!(%digest, "a stored blob was changed while no process watched; dropped");
+                let path = layout.blob(&digest);
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
         let media_types = manifests::load(&layout, |digest| blobs.contains_key(digest))?;
         let store = Self {
             layout,

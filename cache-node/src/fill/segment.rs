@@ -50,7 +50,8 @@ pub(super) async fn run(fill: Arc<Fill>, id: SegmentId) -> Result<(), Error> {
             Err(Cut::Final(error)) => return Err(error),
             Err(Cut::Again(error)) => {
                 let has_sent = fill.shared().plan.present().total() > 0;
-                let most = if has_sent {
+                // A contradiction is no broken transfer: patience does not mend it, a new start may.
+                let most = if has_sent && !matches!(error, Error::Fault(_)) {
                     fill.limits.resumes
                 } else {
                     fill.limits.first_attempts

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 
-use super::{Error, Layout, Store};
+use super::{Error, Layout, Store, seal};
 use crate::oci::{Digest, MediaType};
 
 /// The largest manifest kept: the specification asks for at least 4 MiB.
@@ -89,6 +89,8 @@ impl Store {
         let path = self.layout.blob(digest);
         if self.blob(digest).is_none() {
             let file = self.layout.write_atomically(&path, body)?;
+            // Lost in a crash, the seal costs no more than another fetch.
+            seal::set(&file, digest, body.len() as u64).map_err(Error::io("seal", &path))?;
             self.list(*digest, &file.metadata().map_err(Error::io("inspect", &path))?);
         }
         self.layout

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::journal::{self, Journal};
 use super::layout::move_durably;
-use super::{Error, Layout, RangeSet};
+use super::{Error, Layout, RangeSet, seal};
 use crate::oci::Digest;
 
 /// How much may be written before it is recorded: what a killed process fetches again, per segment, at the most.
@@ -145,9 +145,12 @@ impl Partial {
     pub(super) fn commit(&self, layout: &Layout) -> Result<Metadata, Error> {
         let path = layout.blob(&self.digest);
         let renamed = (|| {
+            seal::set(&self.file, &self.digest, self.file.metadata()?.len())?;
             self.file.sync_all()?;
+            // Looked at before others find it under its name and can change it.
+            let metadata = self.file.metadata()?;
             move_durably(&self.data_path, &path)?;
-            self.file.metadata()
+            Ok(metadata)
         })();
         let metadata = renamed.map_err(Error::io("keep", &path))?;
         let _ = fs::remove_file(&self.journal_path);

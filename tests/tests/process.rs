@@ -1,0 +1,103 @@
+//! The process: its command line, its listeners, its configuration and how that is changed, and what it tells.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what cannot work must fail the test at once"
+)]
+
+#[path = "process/command_line.rs"]
+mod command_line;
+#[path = "process/listeners.rs"]
+mod listeners;
+#[path = "process/logs.rs"]
+mod logs;
+#[path = "process/reload.rs"]
+mod reload;
+
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use larder_tests::prelude::*;
+use tokio::process::{Child, Command};
+
+/// How long a condition that must come true may take on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The program, with nothing of this process's environment that it reads.
+fn cache_node(arguments: &[&str]) -> Command {
+    let test = std::env::current_exe().unwrap();
+    // `target/<profile>/deps/<test>` has it in `target/<profile>/`.
+    let mut command = Command::new(test.ancestors().nth(2).unwrap().join("cache-node"));
+    command
+        .env_clear()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs the program to its end; returns its exit code, standard output and standard error.
+async fn run(arguments: &[&str]) -> (i32, String, String) {
+    said(cache_node(arguments).output().await.unwrap())
+}
+
+fn said(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Starts the program and leaves it running; its output is collected when it ends.
+fn spawn(command: &mut Command) -> Child {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// An address of `ip` that was free just now.
+fn free(ip: &str) -> String {
+    TcpListener::bind((ip, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+/// Returns once `condition` holds. Panics when it takes too long.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(SOON, waiting).await;
+    assert!(waited.is_ok(), "not within {SOON:?}: {what}");
+}
+
+/// Waits until the program is ready at this admin address.
+async fn until_ready(admin: &str) {
+    until("ready", async || {
+        let answer = Call::get(&format!("http://{admin}/readyz")).try_send().await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    })
+    .await;
+}
+
+/// The status of a tag's manifest asked of the registry `ns` through the node at `base`.
+async fn status(base: &str, ns: &str) -> u16 {
+    let url = format!("{base}/v2/acme/app/manifests/v1?ns={ns}");
+    Call::get(&url).send().await.status
+}
+
+/// A registry with an image at `acme/app:v1`.
+async fn registry_with_image() -> FakeRegistry {
+    let up = FakeRegistry::builder().start().await;
+    ImageBuilder::new().build().push_to(&up, "acme/app", "v1");
+    up
+}
