@@ -62,5 +62,5 @@ pub mod prelude {
         Action, CertificateAuthority, Content, Exchange, On, Outcome, Request, ScriptedHost, VirtualBlob,
         on_any, on_any_blob, on_any_manifest, on_blob, on_manifest, on_path, on_ping, on_referrers, on_tags,
     };
-    pub use crate::token::{IssuedAt, TokenKeys, TokenRules, TokenServer};
+    pub use crate::token::{IssuedAt, TokenKeys, TokenRules, TokenServer, TokenSigner};
 }

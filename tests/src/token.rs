@@ -1,12 +1,14 @@
 //! A token server as the distribution specification describes it, with the shapes real ones answer in.
 
 mod authority;
+mod signer;
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use authority::{Authority, TokenFault};
+pub use signer::TokenSigner;
 
 use crate::scripted::{HostSetup, ScriptedHost, host_setup};
 
@@ -60,6 +62,7 @@ pub struct TokenRules {
     token_bytes: usize,
     opaque: bool,
     post: bool,
+    signer: Option<Arc<TokenSigner>>,
 }
 
 struct User {
@@ -86,6 +89,7 @@ impl TokenServer {
             token_bytes: 64,
             opaque: false,
             post: true,
+            signer: None,
         }
     }
 
@@ -179,6 +183,12 @@ impl TokenRules {
     /// Tokens with `+`, `/` and `=` in them, as gcr gives (seed row A8).
     pub fn opaque(mut self) -> Self {
         self.opaque = true;
+        self
+    }
+
+    /// Tokens are JWTs that a real registry checks by their signature.
+    pub fn signed_by(mut self, signer: &Arc<TokenSigner>) -> Self {
+        self.signer = Some(Arc::clone(signer));
         self
     }
 

@@ -65,14 +65,13 @@ pub(super) async fn run(fill: &Arc<Fill>, shutdown: &CancellationToken) -> Endin
 /// Syncs in steps for as long as the fill runs; returns only when the disk fails.
 async fn keep_synced(fill: &Arc<Fill>) -> Error {
     loop {
-        let present = fill
-            .wait_for(|shared| {
-                (shared.unsynced >= SYNC_STEP_BYTES).then(|| {
-                    shared.unsynced -= SYNC_STEP_BYTES;
-                    shared.plan.present().clone()
-                })
-            })
+        fill.wait_for(|shared| (shared.unsynced >= SYNC_STEP_BYTES).then_some(()))
             .await;
+        // An update, because segments that are too far ahead of the disk wait for it.
+        let present = fill.update(|shared| {
+            shared.unsynced -= SYNC_STEP_BYTES;
+            shared.plan.present().clone()
+        });
         let partial_of = Arc::clone(fill);
         let synced = tokio::task::spawn_blocking(move || partial_of.partial.sync(&present)).await;
         if let Ok(Err(error)) = synced {
@@ -179,8 +178,54 @@ async fn blocking(work: impl FnOnce() + Send + 'static) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+
     use super::*;
-    use crate::fill::Limits;
+    use crate::fill::segment::UNSYNCED_BYTES_MAX;
+    use crate::fill::{Expectation, Limits, Opened, Source};
+    use crate::oci::DigestHasher;
+    use crate::upstream::{self, Validator};
+
+    struct Nowhere;
+
+    impl Source for Nowhere {
+        fn open(
+            &self,
+            _: std::ops::Range<u64>,
+            _: Option<Validator>,
+        ) -> BoxFuture<'_, Result<Opened, upstream::Error>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_waits_for_the_disk_is_woken() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let digest = DigestHasher::new(crate::oci::Algorithm::Sha256).finish();
+        let partial = store.partial(&digest).unwrap();
+        let fill = Fill::new(
+            partial,
+            "up.test".into(),
+            Arc::new(Nowhere),
+            Expectation::default(),
+            Arc::default(),
+        );
+        let fill = Arc::new(fill);
+        fill.shared().unsynced = UNSYNCED_BYTES_MAX;
+        // The segment waits first, and nothing else happens to the fill.
+        let segment = fill.wait_for(|shared| (shared.unsynced < UNSYNCED_BYTES_MAX).then_some(()));
+        let woken = async {
+            tokio::select! {
+                biased;
+                () = segment => {}
+                error = keep_synced(&fill) => panic!("{error}"),
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), woken)
+            .await
+            .unwrap();
+    }
 
     #[test]
     fn only_a_large_fill_far_from_done_is_put_aside_soon() {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,13 @@ impl Default for ConnectionLimits {
 
 /// The pause after the system has refused to accept, which it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What hyper may hold of an answer that its client has not taken: about one chunk of a blob. Its own default of 400 KiB,
+/// times some hundred slow readers, would be most of the process's memory. It bounds request heads too.
+const CONNECTION_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// The same for the kernel. Clients are on this machine, so there is no distance to bridge, and what fits the CPU's cache
+/// is copied faster than what the kernel would let grow to megabytes.
+const SEND_BUFFER_BYTES: usize = 208 << 10;
 
 /// Serves `answer` on `listener` until `shutdown`, then lets responses that are under way end.
 pub async fn serve<F, A>(
@@ -96,6 +104,9 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    if let Err(error) = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES) {
+        tracing::debug!(%error, "cannot set SO_SNDBUF");
+    }
     let service = service_fn(move |request| {
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
@@ -104,7 +115,8 @@ where
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.request_head);
+        .header_read_timeout(limits.request_head)
+        .max_buf_size(CONNECTION_BUFFER_BYTES_MAX);
     builder.http2().timer(TokioTimer::new());
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {

@@ -44,6 +44,8 @@ pub struct Options {
     pub auth: Auth,
     /// Whether it redirects blobs to an nginx that reads the same storage, as registries with a CDN do.
     pub cdn: bool,
+    /// URL of the registry that it shall be a pull-through cache of; it then takes no pushes.
+    pub proxy_of: Option<String>,
 }
 
 /// A running registry with storage of its own; it accepts pushes too.
@@ -70,7 +72,7 @@ impl DockerRegistry {
         };
         std::fs::write(dir.path().join("htpasswd"), HTPASSWD)?;
         let config = dir.path().join("config.yml");
-        std::fs::write(&config, render(dir.path(), &options.auth, cdn.as_ref()))?;
+        std::fs::write(&config, render(dir.path(), &options, cdn.as_ref()))?;
 
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
@@ -108,6 +110,11 @@ impl DockerRegistry {
         self.dir.path().join("storage").join(blob_path(digest))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     /// Everything the registry has logged, its access log included.
     ///
     /// # Errors
@@ -132,7 +139,7 @@ fn address_in(log: &str) -> Option<String> {
     rest.split_once('"').map(|(address, _)| address.to_owned())
 }
 
-fn render(dir: &Path, auth: &Auth, cdn: Option<&Nginx>) -> String {
+fn render(dir: &Path, options: &Options, cdn: Option<&Nginx>) -> String {
     let dir = dir.display();
     let mut config = format!(
         "version: 0.1
@@ -144,7 +151,7 @@ storage:
 http: {{addr: '127.0.0.1:0', secret: one-test-only}}
 "
     );
-    config += &match auth {
+    config += &match &options.auth {
         Auth::Open => String::new(),
         Auth::Basic => format!("auth: {{htpasswd: {{realm: larder-tests, path: '{dir}/htpasswd'}}}}\n"),
         Auth::Token {
@@ -157,6 +164,9 @@ http: {{addr: '127.0.0.1:0', secret: one-test-only}}
             root_cert_bundle.display()
         ),
     };
+    if let Some(remote) = &options.proxy_of {
+        config += &format!("proxy: {{remoteurl: '{remote}'}}\n");
+    }
     if let Some(cdn) = cdn {
         config += &format!(
             "middleware: {{storage: [{{name: redirect, options: {{baseurl: '{}'}}}}]}}\n",

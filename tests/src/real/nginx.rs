@@ -28,7 +28,7 @@ pub struct Access {
 /// A running nginx with one server on 127.0.0.1, plain HTTP.
 #[derive(Debug)]
 pub struct Nginx {
-    _daemon: Daemon,
+    daemon: Daemon,
     port: u16,
     dir: TempDir,
 }
@@ -47,8 +47,15 @@ impl Nginx {
     /// # Errors
     /// With its log, where it does not come up.
     pub async fn proxy(upstream: &str) -> Result<Self> {
-        let location =
-            format!("proxy_pass {upstream}; proxy_set_header Host $http_host; proxy_buffering off;");
+        Self::start(|_| String::new(), &pass_on(upstream)).await
+    }
+
+    /// As [`Nginx::proxy`], but no answer is faster than `bytes_per_s`.
+    ///
+    /// # Errors
+    /// With its log, where it does not come up.
+    pub async fn slow_proxy(upstream: &str, bytes_per_s: u64) -> Result<Self> {
+        let location = format!("{} limit_rate {bytes_per_s};", pass_on(upstream));
         Self::start(|_| String::new(), &location).await
     }
 
@@ -94,11 +101,7 @@ impl Nginx {
             .up(async || TcpStream::connect(("127.0.0.1", port)).await.ok())
             .await
             .context("nginx")?;
-        Ok(Self {
-            _daemon: daemon,
-            port,
-            dir,
-        })
+        Ok(Self { daemon, port, dir })
     }
 
     /// `127.0.0.1:PORT`.
@@ -109,6 +112,11 @@ impl Nginx {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.host())
+    }
+
+    /// The master's process id; the worker is its child.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
     }
 
     /// The requests that have ended so far, oldest first.
@@ -131,6 +139,10 @@ impl Nginx {
             .await
             .context("nginx's access log")
     }
+}
+
+fn pass_on(upstream: &str) -> String {
+    format!("proxy_pass {upstream}; proxy_set_header Host $http_host; proxy_buffering off;")
 }
 
 /// The configuration file: `http` and `location` are what the role adds to those blocks.

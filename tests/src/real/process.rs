@@ -56,6 +56,11 @@ impl Daemon {
             .with_context(|| format!("it did not come up; its log:\n{}", tail(log)))
     }
 
+    /// The program's process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// All that the program has written to its standard output and error.
     pub(super) fn log(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())

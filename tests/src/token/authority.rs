@@ -165,7 +165,16 @@ impl Authority {
     }
 
     fn issue(&self, repositories: Vec<String>) -> Value {
-        let token = self.new_token();
+        let token = match &self.rules.signer {
+            Some(signer) => {
+                let access: Vec<_> = repositories
+                    .iter()
+                    .map(|repo| (repo.as_str(), &["pull"][..]))
+                    .collect();
+                signer.token(&self.rules.service, self.rules.lifetime, &access)
+            }
+            None => self.new_token(),
+        };
         let grant = Grant {
             repositories,
             expires: Instant::now() + self.rules.lifetime,
