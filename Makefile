@@ -36,7 +36,9 @@ run: ## Builds and runs a cache node on 127.0.0.1:5117 with the embedded configu
 		--cache-dir "$(LARDER_CACHE)/blobs" --credentials-dir "$(LARDER_CACHE)/credentials"
 
 test: packages tools ## Installs and builds what the tests need, runs all tests, then fuzzes for a moment
-	@echo "== building and running the tests"
+	@echo "== building the tests, and the program that they run"
+	@cargo build --locked --workspace --bins --tests
+	@echo "== running the tests"
 	@cargo test --locked --workspace --no-fail-fast
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 

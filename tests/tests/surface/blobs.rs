@@ -196,10 +196,11 @@ async fn b41_b42_a_wrong_length_never_ends_well() {
     }
 }
 
-/// 43, 44, 45: an encoding is neither passed on nor stored, and never asked for.
+/// 43, 44, 45: an encoding is neither passed on nor stored, and never asked for. (An object that is only *labelled* as gzip
+/// has the bytes of its digest: that is a quirk of upstreams, D.9.)
 #[tokio::test]
 async fn b43_b44_b45_nothing_encoded_passes() {
-    for coding in ["gzip", "br", "x-gzip", "zstd"] {
+    for coding in ["br", "zstd", "gzip, br"] {
         let (up, node) = pair().await;
         for size in [2000, STREAMED] {
             let blob = up.add_blob(REPO, random(size));
