@@ -262,6 +262,10 @@ impl Cache {
         answer: Result<ManifestAnswer, Error>,
         filters_applied: Option<String>,
     ) -> Result<ManifestAnswer, Error> {
+        if !matches!(answer, Err(Error::TimedOut | Error::Unavailable)) {
+            // Upstream speaks again: what it says, a refusal above all, must not hide behind a stale answer.
+            self.inner.suspects.clear(&target.label);
+        }
         let ledger = Arc::clone(&self.inner.ledger);
         let label = Arc::clone(&target.label);
         let entry = answer.as_ref().ok().map(|answer| Entry {

@@ -211,6 +211,27 @@ async fn e10_e11_a_refusal_is_never_covered() {
     }
 }
 
+/// E10: nor does it hide behind the patience with an upstream that failed a moment ago: it counts as soon as upstream has
+/// spoken it.
+#[tokio::test]
+async fn e10_a_refusal_after_a_failure_counts_at_once() {
+    let (up, node, _) = known(expired).await;
+    up.script(on_any(), Action::hangup_fin());
+    let covered = manifest(&node.url(), "v1").send().await;
+    assert!(is_marked_stale(&covered), "{}", covered.status);
+    up.clear_script();
+    let refusal = up.script(on_any(), Action::status(403));
+    // This one may still be covered, but it makes the node ask.
+    manifest(&node.url(), "v1").send().await;
+    up.wait_for(|_| refusal.acted() > 0, Duration::from_secs(10))
+        .await;
+    let mut statuses = Vec::new();
+    while statuses.last() != Some(&403) && statuses.len() < 50 {
+        statuses.push(manifest(&node.url(), "v1").send().await.status);
+    }
+    assert_eq!(statuses.last(), Some(&403), "{statuses:?}");
+}
+
 /// `serveStaleFor` ends the covering.
 #[tokio::test]
 async fn a_tag_that_is_too_old_covers_nothing() {
