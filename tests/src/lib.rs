@@ -48,6 +48,7 @@ pub mod node;
 pub mod real;
 pub mod scripted;
 pub mod token;
+pub mod wait;
 
 /// Everything a test usually needs, for one `use`.
 pub mod prelude {
@@ -63,4 +64,5 @@ pub mod prelude {
         on_any, on_any_blob, on_any_manifest, on_blob, on_manifest, on_path, on_ping, on_referrers, on_tags,
     };
     pub use crate::token::{IssuedAt, TokenKeys, TokenRules, TokenServer, TokenSigner};
+    pub use crate::wait::{SOON, until};
 }

@@ -21,9 +21,6 @@ use std::time::Duration;
 use larder_tests::prelude::*;
 use tokio::process::{Child, Command};
 
-/// How long a condition that must come true may take on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
-
 /// The program, with nothing of this process's environment that it reads.
 fn cache_node(arguments: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
@@ -67,17 +64,6 @@ fn free(ip: &str) -> String {
         .local_addr()
         .unwrap()
         .to_string()
-}
-
-/// Returns once `condition` holds. Panics when it takes too long.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(SOON, waiting).await;
-    assert!(waited.is_ok(), "not within {SOON:?}: {what}");
 }
 
 /// Waits until the program is ready at this admin address.

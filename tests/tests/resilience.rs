@@ -31,9 +31,6 @@ use std::time::Duration;
 use cache_node::app::Limits;
 use larder_tests::prelude::*;
 
-/// How long a condition that must come true may take on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
-
 /// A ledger entry that is this much older has outlived a `ttl` of an hour, but not `serveStaleFor`.
 const TWO_HOURS_MS: u64 = 2 * 3_600_000;
 
@@ -82,17 +79,6 @@ async fn metric(admin_url: &str, name: &str) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse().unwrap())
-}
-
-/// Returns once `condition` holds. Panics when it takes too long.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(SOON, waiting).await;
-    assert!(waited.is_ok(), "not within {SOON:?}: {what}");
 }
 
 /// Makes every entry of a stopped node's tag ledger older by `milliseconds`; negative: younger, into the future.

@@ -134,17 +134,6 @@ pub(crate) async fn mismatches(node: &InProcessNode) -> u64 {
     counter(node, "larder_digest_mismatches_total").await
 }
 
-/// Asks `condition` again and again until it holds; 20 s at the most.
-pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-    assert!(waited.is_ok(), "never: {what}");
-}
-
 /// How many fills the node runs now.
 pub(crate) async fn fills(node: &InProcessNode) -> usize {
     let status = Call::get(&format!("{}/statusz", node.admin_url())).send().await;

@@ -9,9 +9,6 @@ use larder_tests::prelude::*;
 /// The repository that tests pull from unless they say otherwise.
 pub(super) const REPO: &str = "acme/app";
 
-/// How long something that must happen by itself may take.
-pub(super) const SOON: Duration = Duration::from_secs(20);
-
 /// Retries without long pauses, and files that are looked at often.
 fn limits() -> Limits {
     let mut limits = Limits {
