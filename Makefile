@@ -21,11 +21,20 @@ FUZZ_RUSTFLAGS := --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sa
 	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
 
-.PHONY: help run test lint fmt bench doc fuzz tools packages advisories clean
+# Static programs run in images that hold nothing else; aws-lc's C code wants a compiler for their libc.
+STATIC_TARGET := $(shell uname -m)-unknown-linux-musl
+export CC_$(subst -,_,$(STATIC_TARGET)) := musl-gcc
+ifeq ($(shell uname -m),aarch64)
+# Kernels there have pages of 4, 16 or 64 KiB, and jemalloc must be built for the largest: 2^16 bytes.
+export JEMALLOC_SYS_WITH_LG_PAGE := 16
+endif
+
+.PHONY: help run static test lint fmt bench doc fuzz tools packages \
+	advisories clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 run: ## Builds and runs a cache node on 127.0.0.1:5117 with the embedded configuration
 	@echo "== building cache-node (a few minutes the first time)"
@@ -35,7 +44,12 @@ run: ## Builds and runs a cache node on 127.0.0.1:5117 with the embedded configu
 	@exec "$(CARGO_TARGET_DIR)/release/cache-node" serve \
 		--cache-dir "$(LARDER_CACHE)/blobs" --credentials-dir "$(LARDER_CACHE)/credentials"
 
-test: packages tools ## Installs and builds what the tests need, runs all tests, then fuzzes for a moment
+static: packages ## Builds the programs that go into images, without any library that they would load
+	@echo "== building the static programs (a few minutes the first time)"
+	@rustup --quiet target add $(STATIC_TARGET)
+	@cargo build --locked --release --target $(STATIC_TARGET) -p cache-node -p larder-test-helper
+
+test: packages tools static ## Installs and builds what the tests need, runs all tests, then fuzzes for a moment
 	@echo "== building the tests, and the program that they run"
 	@cargo build --locked --workspace --bins --tests
 	@echo "== running the tests"

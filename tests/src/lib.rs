@@ -47,6 +47,7 @@ pub mod image;
 pub mod node;
 pub mod real;
 pub mod scripted;
+pub mod static_program;
 pub mod token;
 pub mod wait;
 
