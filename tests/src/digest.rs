@@ -1,5 +1,7 @@
 //! Digests and test content, so that every test names and makes bytes the same way.
 
+use std::io::{self, Write};
+
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -37,6 +39,18 @@ impl Sha256Stream {
     /// The digest (`sha256:…`) of all pieces.
     pub fn finish(self) -> String {
         format!("sha256:{}", hex(&self.0.finalize()))
+    }
+}
+
+/// What is written is hashed.
+impl Write for Sha256Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -62,7 +62,7 @@ impl FakeRegistryBuilder {
 }
 
 impl FakeRegistry {
-    /// A plain HTTP/1.1 registry on 127.0.0.1 without authentication, to be changed.
+    /// A plain HTTP/1.1 registry on a free port of 127.0.0.1 without authentication, to be changed.
     pub fn builder() -> FakeRegistryBuilder {
         FakeRegistryBuilder {
             host: HostSetup::named("registry"),

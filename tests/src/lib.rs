@@ -46,6 +46,7 @@ pub mod fake_registry;
 pub mod image;
 pub mod node;
 pub mod real;
+pub mod relay;
 pub mod scripted;
 pub mod static_program;
 pub mod token;
@@ -60,6 +61,7 @@ pub mod prelude {
     pub use crate::node::{
         Endpoint, InProcessNode, MirrorConfig, NodeBuilder, NodeProcess, Registry, secrets,
     };
+    pub use crate::relay::Relay;
     pub use crate::scripted::{
         Action, CertificateAuthority, Content, Exchange, On, Outcome, Request, ScriptedHost, VirtualBlob,
         on_any, on_any_blob, on_any_manifest, on_blob, on_manifest, on_path, on_ping, on_referrers, on_tags,

@@ -10,12 +10,12 @@ pub mod crane;
 pub mod docker_registry;
 pub mod nginx;
 pub mod podman;
-mod process;
+pub(crate) mod process;
 pub mod skopeo;
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -37,6 +37,20 @@ pub fn tool(set: &str, name: &str) -> Result<PathBuf> {
     let path = tools_dir()?.join(set).join(name);
     ensure!(path.is_file(), "{} is missing: run `make tools`", path.display());
     Ok(path)
+}
+
+/// The directory of all programs of a set: `tool_set("kubernetes")`.
+///
+/// # Errors
+/// Says how to build them when they are not there.
+pub fn tool_set(set: &str) -> Result<PathBuf> {
+    let dir = tools_dir()?.join(set);
+    ensure!(
+        dir.is_dir(),
+        "{} is missing: run `make tools`, or `tests/tools/build {set}`",
+        dir.display()
+    );
+    Ok(dir)
 }
 
 /// `LARDER_TOOLS_DIR`, or the same default as in `tests/tools/build`.
@@ -80,14 +94,14 @@ fn registries_conf(registries: &[MirroredRegistry]) -> String {
     conf
 }
 
-/// A port on 127.0.0.1 that nothing listens on, for programs that cannot tell which port they were given.
+/// A port of `address` that nothing listens on, for programs that cannot tell which port they were given.
 ///
 /// It lies below the range from which the kernel picks ports for outgoing connections, and one process never hands
 /// out the same port twice in a row, so that only another test process could take it first.
 ///
 /// # Errors
 /// Where no port of the range is free.
-pub fn free_port() -> Result<u16> {
+pub fn free_port(address: IpAddr) -> Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -100,8 +114,8 @@ pub fn free_port() -> Result<u16> {
                     .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)))
                     % COUNT
         })
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .context("no free port on 127.0.0.1")
+        .find(|port| TcpListener::bind((address, *port)).is_ok())
+        .with_context(|| format!("no free port on {address}"))
 }
 
 /// The digest, in hexadecimal, that a file's bytes really have.

@@ -16,7 +16,8 @@ mod setup;
 mod socket;
 mod tls;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -74,15 +75,15 @@ impl Inner {
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream) {
-        let connection = self.log.connected();
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let from = self.log.connected(peer.ip());
         // Small writes must reach the client as they are made: tests count bytes.
         let _ = stream.set_nodelay(true);
         let Some(acceptor) = &self.tls else {
             if self.http2 && socket::starts_http2(&stream).await {
-                h2::serve(stream, self, connection).await;
+                h2::serve(stream, self, from).await;
             } else {
-                h1::serve(stream, &self, connection).await;
+                h1::serve(stream, &self, from).await;
             }
             return;
         };
@@ -91,9 +92,9 @@ impl Inner {
             return;
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            h2::serve(stream, self, connection).await;
+            h2::serve(stream, self, from).await;
         } else {
-            h1::serve(stream, &self, connection).await;
+            h1::serve(stream, &self, from).await;
         }
     }
 }
@@ -114,9 +115,9 @@ impl Drop for ScriptedHost {
 
 impl ScriptedHost {
     pub(crate) async fn start(setup: HostSetup, handler: Arc<dyn Handler>) -> Self {
-        let listener = TcpListener::bind((setup.bind.as_str(), 0))
+        let listener = TcpListener::bind((setup.bind.as_str(), setup.port))
             .await
-            .expect("bind a loopback port");
+            .unwrap_or_else(|error| panic!("listen on {}:{}: {error}", setup.bind, setup.port));
         let address = listener.local_addr().expect("a bound listener has an address");
         let tls = setup
             .authority
@@ -138,13 +139,13 @@ impl ScriptedHost {
         }
     }
 
-    /// `http://127.0.0.1:PORT` or `https://…`, without a trailing slash.
+    /// `http://ADDRESS:PORT` or `https://…`, without a trailing slash.
     pub fn url(&self) -> String {
         let scheme = if self.authority.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// `127.0.0.1:PORT`.
+    /// `ADDRESS:PORT`.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
@@ -195,6 +196,14 @@ impl ScriptedHost {
             .filter(of_digest)
             .map(|exchange| exchange.body_sent())
             .sum()
+    }
+
+    /// How often each client (by its IP address) asked for the bytes of each blob (by its digest): GETs, ranges
+    /// included, however they ended; those refused for want of credentials apart.
+    ///
+    /// "Once per node": `assert!(up.blob_fetches().values().all(|&times| times == 1))`.
+    pub fn blob_fetches(&self) -> BTreeMap<(IpAddr, String), usize> {
+        log::blob_fetches(&self.requests())
     }
 
     /// The largest number of requests matched by `on` that were open at the same time.
@@ -252,8 +261,8 @@ fn accept(inner: Arc<Inner>, listener: TcpListener) -> AbortHandle {
     let task = async move {
         // Owned here, so that aborting this task also drops every connection.
         let mut connections = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            connections.spawn(inner.clone().serve(stream));
+        while let Ok((stream, peer)) = listener.accept().await {
+            connections.spawn(inner.clone().serve(stream, peer));
             while connections.try_join_next().is_some() {}
         }
     };

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clients::{Client, Kind, own_platform};
+use larder_tests::image::architecture;
 use larder_tests::prelude::*;
 use larder_tests::real::Nginx;
 use tokio::time::{Instant, sleep};
@@ -29,10 +30,7 @@ const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
 
 /// An index of two platforms. This machine's, the first, has several layers, one of tens of MiB and one of 32 bytes.
 fn index(seed: u64) -> Index {
-    let own = match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        _ => "amd64",
-    };
+    let own = architecture();
     let other = if own == "amd64" { "arm64" } else { "amd64" };
     let big = ImageBuilder::new()
         .architecture(own)

@@ -1,11 +1,15 @@
 //! The real programs work without Larder between them, so that a failure with Larder is Larder's.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
+use larder_tests::image::{ImageBuilder, architecture};
 use larder_tests::real::containerd::{ParallelRanges, Release};
 use larder_tests::real::docker_registry::{Auth, Options, PASSWORD, USER, blob_path};
-use larder_tests::real::{Containerd, Crane, DockerRegistry, MirroredRegistry, Nginx, Podman, Skopeo};
+use larder_tests::real::{
+    Containerd, Crane, DockerRegistry, MirroredRegistry, Nginx, Podman, Skopeo, free_port,
+};
 use tempfile::TempDir;
 
 const LAYER_BYTES: usize = 3 << 20;
@@ -15,6 +19,8 @@ const PARALLEL: ParallelRanges = ParallelRanges {
 };
 /// A registry name that nothing on earth resolves: what is pulled came through the mirror.
 const UPSTREAM: &str = "registry.invalid";
+/// Another address of loopback.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// A server where nothing listens, for a mirror without fallback.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
@@ -222,6 +228,34 @@ async fn registry_redirects_blobs_to_its_cdn() -> Result<()> {
         1,
         "{seen:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn registry_and_cdn_listen_where_they_are_told() -> Result<()> {
+    let address = SocketAddr::from((ELSEWHERE, free_port(ELSEWHERE.into())?));
+    let registry = DockerRegistry::start(Options {
+        listen: Some(address),
+        cdn: true,
+        ..Options::default()
+    })
+    .await?;
+    assert_eq!(registry.host(), address.to_string());
+    let cdn = registry.cdn().context("no CDN")?;
+    assert_eq!(cdn.host().parse::<SocketAddr>()?.ip(), ELSEWHERE);
+
+    // The large layer is pushed in several pieces.
+    let image = ImageBuilder::new()
+        .architecture(architecture())
+        .random_layer(1, 40 << 20)
+        .random_layer(2, 1000)
+        .build();
+    image.push_http(&registry.url(), "acme/app", "v1", None).await;
+    let containerd = Containerd::start(Release::V2, None).await?;
+    containerd.mirror(UPSTREAM, &[&registry.url()], NOWHERE)?;
+    containerd.pull(&format!("{UPSTREAM}/acme/app:v1")).await?;
+    cdn.requests_until(|seen| seen.len() == image.blobs().len())
+        .await?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The upstreams of the benchmark: an nginx that sends files as fast as it can, and a server that knows when its
 //! first byte left.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ impl Files {
         let root = TempDir::with_prefix("larder-bench-")?;
         std::fs::create_dir_all(root.path().join(format!("v2/{REPO}/blobs")))?;
         std::fs::write(root.path().join("v2/index.html"), "{}")?;
-        let nginx = Nginx::files(root.path()).await?;
+        let nginx = Nginx::files(root.path(), Ipv4Addr::LOCALHOST.into()).await?;
         Ok(Self { nginx, root })
     }
 

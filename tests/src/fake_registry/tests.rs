@@ -1,5 +1,7 @@
 //! The fake registry behaves like a real one, its CDN's URLs die, and its tokens open what they should.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -284,4 +286,56 @@ async fn a_realm_can_live_on_the_registry_and_passwords_can_do() {
             .status,
         200
     );
+}
+
+/// A client on this address of loopback.
+fn client_at(address: IpAddr) -> reqwest::Client {
+    reqwest::Client::builder().local_address(address).build().unwrap()
+}
+
+#[tokio::test]
+async fn each_client_s_fetches_are_counted_wherever_the_bytes_came_from() {
+    let tokens = TokenServer::builder().bind("127.0.0.4").start().await;
+    let cdn = Cdn::builder().bind("127.0.0.3").start().await;
+    let auth = Auth::bearer(&tokens);
+    let up = FakeRegistry::builder().bind("127.0.0.2").auth(auth).start().await;
+    up.redirect_blobs(307, &cdn);
+    let (one, other) = (up.add_blob("a", random(10)), up.add_blob("a", random(20)));
+    let (first, second): (IpAddr, IpAddr) = ("127.0.0.5".parse().unwrap(), "127.0.0.6".parse().unwrap());
+    for (peer, digest) in [(first, &one), (second, &one), (second, &other)] {
+        let client = client_at(peer);
+        let ask = format!("{}?scope=repository:a:pull", tokens.realm());
+        let token = client.get(ask).send().await.unwrap().bytes().await.unwrap();
+        let token: Value = serde_json::from_slice(&token).unwrap();
+        let blob = || client.get(format!("{}/v2/a/blobs/{digest}", up.url()));
+        assert_eq!(blob().send().await.unwrap().status(), 401);
+        let answer = blob()
+            .bearer_auth(token["token"].as_str().unwrap())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let expected = BTreeMap::from([
+        ((first, one.clone()), 1),
+        ((second, one), 1),
+        ((second, other), 1),
+    ]);
+    assert_eq!(up.blob_fetches(), expected);
+    assert_eq!(cdn.blob_fetches(), expected);
+    assert_eq!(tokens.blob_fetches(), BTreeMap::new());
+    assert!(tokens.host().starts_with("127.0.0.4:") && tokens.requests()[0].request.peer == first);
+}
+
+#[tokio::test]
+async fn a_host_can_have_a_port_of_its_own_choice() {
+    let free = FakeRegistry::builder().bind("127.0.0.2").start().await;
+    let address: SocketAddr = free.host().parse().unwrap();
+    let up = FakeRegistry::builder()
+        .bind("127.0.0.3")
+        .port(address.port())
+        .start()
+        .await;
+    assert_eq!(up.host(), format!("127.0.0.3:{}", address.port()));
+    assert_eq!(by_path(&up, "/v2/").send().await.status, 200);
 }

@@ -1,5 +1,6 @@
 //! Debian's `docker-registry` (distribution 2.8) as an upstream: what most private registries run or descend from.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,6 +41,9 @@ const HTPASSWD: &str = "pull-user:$2y$05$WbC95eFK.6YqTc1tPVJghea5bT7Vadgw8to8twQ
 /// How to start a registry.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// Where it listens; `None`: on a free port of 127.0.0.1. Port 0 stands for a free one. A CDN listens on the
+    /// same IP address.
+    pub listen: Option<SocketAddr>,
     /// Whom it serves.
     pub auth: Auth,
     /// Whether it redirects blobs to an nginx that reads the same storage, as registries with a CDN do.
@@ -66,13 +70,14 @@ impl DockerRegistry {
         let dir = TempDir::with_prefix("larder-registry-")?;
         let storage = dir.path().join("storage");
         std::fs::create_dir(&storage)?;
+        let listen = options.listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
         let cdn = match options.cdn {
-            true => Some(Nginx::files(&storage).await?),
+            true => Some(Nginx::files(&storage, listen.ip()).await?),
             false => None,
         };
         std::fs::write(dir.path().join("htpasswd"), HTPASSWD)?;
         let config = dir.path().join("config.yml");
-        std::fs::write(&config, render(dir.path(), &options, cdn.as_ref()))?;
+        std::fs::write(&config, render(dir.path(), listen, &options, cdn.as_ref()))?;
 
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
@@ -90,12 +95,12 @@ impl DockerRegistry {
         })
     }
 
-    /// `127.0.0.1:PORT`, as image names and mirror configurations say it. It speaks plain HTTP.
+    /// `ADDRESS:PORT`, as image names and mirror configurations say it. It speaks plain HTTP.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://ADDRESS:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.host)
     }
@@ -139,7 +144,7 @@ fn address_in(log: &str) -> Option<String> {
     rest.split_once('"').map(|(address, _)| address.to_owned())
 }
 
-fn render(dir: &Path, options: &Options, cdn: Option<&Nginx>) -> String {
+fn render(dir: &Path, listen: SocketAddr, options: &Options, cdn: Option<&Nginx>) -> String {
     let dir = dir.display();
     let mut config = format!(
         "version: 0.1
@@ -148,7 +153,7 @@ storage:
   filesystem: {{rootdirectory: '{dir}/storage'}}
   delete: {{enabled: true}}
   maintenance: {{uploadpurging: {{enabled: false}}}}
-http: {{addr: '127.0.0.1:0', secret: one-test-only}}
+http: {{addr: '{listen}', secret: one-test-only}}
 "
     );
     config += &match &options.auth {

@@ -1,5 +1,6 @@
 //! nginx: the CDN behind a registry, a proxy in front of one, or the cache that benchmarks compare Larder with.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,6 +10,8 @@ use tokio::net::TcpStream;
 
 use super::free_port;
 use super::process::{Daemon, until};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// One line of the access log; it is written when the answer has ended, however it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,21 +28,21 @@ pub struct Access {
     pub range: String,
 }
 
-/// A running nginx with one server on 127.0.0.1, plain HTTP.
+/// A running nginx with one server, plain HTTP; on 127.0.0.1 unless said otherwise.
 #[derive(Debug)]
 pub struct Nginx {
     daemon: Daemon,
-    port: u16,
+    address: SocketAddr,
     dir: TempDir,
 }
 
 impl Nginx {
-    /// Serves the files below `root`, with ranges, as a CDN does.
+    /// Serves the files below `root`, with ranges, as a CDN does, on this IP address.
     ///
     /// # Errors
     /// With its log, where it does not come up.
-    pub async fn files(root: &Path) -> Result<Self> {
-        Self::start(|_| String::new(), &format!("root '{}';", root.display())).await
+    pub async fn files(root: &Path, listen: IpAddr) -> Result<Self> {
+        Self::start(listen, |_| String::new(), &format!("root '{}';", root.display())).await
     }
 
     /// Passes every request on to `upstream` (`http://host:port`), unbuffered.
@@ -47,7 +50,7 @@ impl Nginx {
     /// # Errors
     /// With its log, where it does not come up.
     pub async fn proxy(upstream: &str) -> Result<Self> {
-        Self::start(|_| String::new(), &pass_on(upstream)).await
+        Self::start(LOCALHOST, |_| String::new(), &pass_on(upstream)).await
     }
 
     /// As [`Nginx::proxy`], but no answer is faster than `bytes_per_s`.
@@ -56,7 +59,7 @@ impl Nginx {
     /// With its log, where it does not come up.
     pub async fn slow_proxy(upstream: &str, bytes_per_s: u64) -> Result<Self> {
         let location = format!("{} limit_rate {bytes_per_s};", pass_on(upstream));
-        Self::start(|_| String::new(), &location).await
+        Self::start(LOCALHOST, |_| String::new(), &location).await
     }
 
     /// Caches every good answer of `upstream` (`http://host:port`) for a day and fetches each of them once.
@@ -80,14 +83,14 @@ impl Nginx {
             proxy_cache_lock_timeout 1h;
             proxy_cache_lock_age 1h;"
         );
-        Self::start(zone, &location).await
+        Self::start(LOCALHOST, zone, &location).await
     }
 
-    async fn start(http: impl FnOnce(&Path) -> String, location: &str) -> Result<Self> {
+    async fn start(listen: IpAddr, http: impl FnOnce(&Path) -> String, location: &str) -> Result<Self> {
         let dir = TempDir::with_prefix("larder-nginx-")?;
-        let port = free_port()?;
+        let address = SocketAddr::new(listen, free_port(listen)?);
         let config = dir.path().join("nginx.conf");
-        std::fs::write(&config, render(dir.path(), port, &http(dir.path()), location))?;
+        std::fs::write(&config, render(dir.path(), address, &http(dir.path()), location))?;
         let mut command = Command::new("nginx");
         command
             .arg("-p")
@@ -98,18 +101,18 @@ impl Nginx {
             .arg(&config);
         let mut daemon = Daemon::start(command, dir.path().join("log"))?;
         daemon
-            .up(async || TcpStream::connect(("127.0.0.1", port)).await.ok())
+            .up(async || TcpStream::connect(address).await.ok())
             .await
             .context("nginx")?;
-        Ok(Self { daemon, port, dir })
+        Ok(Self { daemon, address, dir })
     }
 
-    /// `127.0.0.1:PORT`.
+    /// `ADDRESS:PORT`.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://ADDRESS:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.host())
     }
@@ -146,7 +149,7 @@ fn pass_on(upstream: &str) -> String {
 }
 
 /// The configuration file: `http` and `location` are what the role adds to those blocks.
-fn render(dir: &Path, port: u16, http: &str, location: &str) -> String {
+fn render(dir: &Path, listen: SocketAddr, http: &str, location: &str) -> String {
     let dir = dir.display();
     format!(
         "user root;
@@ -168,7 +171,7 @@ http {{
     tcp_nopush on;
     {http}
     server {{
-        listen 127.0.0.1:{port};
+        listen {listen};
         location / {{ {location} }}
     }}
 }}

@@ -21,15 +21,15 @@ const LOG_TAIL_BYTES: usize = 8 * 1024;
 
 /// A program that runs until it is dropped. It leads a process group, so that its workers end with it.
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts `command` with its output in the file `log`.
-    pub(super) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
-        let output = File::create(&log)?;
+    /// Starts `command` with its output appended to the file `log`.
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let output = File::options().create(true).append(true).open(&log)?;
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -41,7 +41,7 @@ impl Daemon {
     }
 
     /// Waits until `ready` gives a value. Fails with the log when the program ends first or takes too long.
-    pub(super) async fn up<T>(&mut self, mut ready: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    pub(crate) async fn up<T>(&mut self, mut ready: impl AsyncFnMut() -> Option<T>) -> Result<T> {
         let Self { child, log } = self;
         let up = until(async || {
             let value = ready().await;
@@ -56,13 +56,20 @@ impl Daemon {
             .with_context(|| format!("it did not come up; its log:\n{}", tail(log)))
     }
 
+    /// Waits for the program's end.
+    pub(crate) async fn ended(mut self) -> Result<()> {
+        let child = &mut self.child;
+        until(async || Ok(child.try_wait()?)).await?;
+        Ok(())
+    }
+
     /// The program's process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// All that the program has written to its standard output and error.
-    pub(super) fn log(&self) -> Result<String> {
+    pub(crate) fn log(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
     }
 }
@@ -79,7 +86,7 @@ impl Drop for Daemon {
 }
 
 /// Looks until `ready` gives a value, or an error.
-pub(super) async fn until<T>(mut ready: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) async fn until<T>(mut ready: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + UP_WITHIN;
     loop {
         if let Some(value) = ready().await? {
@@ -92,20 +99,20 @@ pub(super) async fn until<T>(mut ready: impl AsyncFnMut() -> Result<Option<T>>) 
 
 /// What a client that ended well has written.
 #[derive(Debug)]
-pub(super) struct Output {
-    pub(super) stdout: Vec<u8>,
+pub(crate) struct Output {
+    pub(crate) stdout: Vec<u8>,
 }
 
 impl Output {
     /// The standard output as text without white space at its ends.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim().to_owned()
     }
 }
 
 /// Runs a client to its end; an exit code other than 0 is an error that tells what the client said. Dropping the
 /// future kills the client.
-pub(super) async fn run(command: Command) -> Result<Output> {
+pub(crate) async fn run(command: Command) -> Result<Output> {
     let shown = format!("{command:?}");
     let mut command = tokio::process::Command::from(command);
     command

@@ -1,7 +1,11 @@
-//! Bytes to serve: held in memory, or computed from their offset so that gigabytes cost nothing.
+//! Bytes to serve: held in memory or in a file, or computed from their offset so that gigabytes cost nothing.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
 
@@ -14,14 +18,40 @@ pub enum Content {
     Bytes(Bytes),
     /// Bytes computed when they are read.
     Virtual(VirtualBlob),
+    /// Bytes of a file, read when they are asked for. The file must stay as it is.
+    File {
+        /// The open file, which may have no name any more.
+        file: Arc<File>,
+        /// Its length in bytes.
+        len: u64,
+    },
 }
 
 impl Content {
+    /// The bytes of the file at `path`.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::of_file(File::open(path)?)
+    }
+
+    /// The bytes of an open file.
+    ///
+    /// # Errors
+    /// Where the file's length cannot be told.
+    pub fn of_file(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        let file = Arc::new(file);
+        Ok(Self::File { file, len })
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Virtual(blob) => blob.len(),
+            Self::File { len, .. } => *len,
         }
     }
 
@@ -38,6 +68,28 @@ impl Content {
                 bytes.slice(start..start + len)
             }
             Self::Virtual(blob) => blob.read(offset, len),
+            Self::File { file, .. } => {
+                let mut bytes = vec![0; len];
+                file.read_exact_at(&mut bytes, offset)
+                    .expect("the file stays as it is");
+                bytes.into()
+            }
+        }
+    }
+
+    /// All of it, in memory.
+    pub fn bytes(&self) -> Bytes {
+        self.read(
+            0,
+            usize::try_from(self.len()).expect("content for memory has an addressable length"),
+        )
+    }
+
+    /// Reads it from its start, a piece at a time.
+    pub fn reader(&self) -> impl Read {
+        Reader {
+            content: self.clone(),
+            offset: 0,
         }
     }
 
@@ -46,7 +98,26 @@ impl Content {
         match self {
             Self::Bytes(bytes) => sha256(bytes),
             Self::Virtual(blob) => blob.digest(),
+            Self::File { .. } => {
+                let mut hash = Sha256Stream::default();
+                io::copy(&mut self.reader(), &mut hash).expect("the file stays as it is");
+                hash.finish()
+            }
         }
+    }
+}
+
+struct Reader {
+    content: Content,
+    offset: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = (self.content.len() - self.offset).min(buffer.len() as u64) as usize;
+        buffer[..len].copy_from_slice(&self.content.read(self.offset, len));
+        self.offset += len as u64;
+        Ok(len)
     }
 }
 

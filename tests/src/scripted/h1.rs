@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::Inner;
-use super::log::{Outcome, Recorder};
+use super::log::{Accepted, Outcome, Recorder};
 use super::playback::{Play, Playback};
 use super::reply::{Ending, Framing, Reply};
 use super::request::Request;
@@ -25,9 +25,9 @@ const HEAD_BYTES_MAX: usize = 1 << 20;
 const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(mut wire: impl Wire, host: &Inner, connection: u64) {
+pub(super) async fn serve(mut wire: impl Wire, host: &Inner, from: Accepted) {
     let mut buffer = BytesMut::new();
-    while let Some(request) = read_request(&mut wire, &mut buffer, connection).await {
+    while let Some(request) = read_request(&mut wire, &mut buffer, from).await {
         let recorder = host.log.begin(request.clone());
         let reply = host.answer(&request);
         recorder.head(reply.status, reply.digest.clone());
@@ -61,9 +61,9 @@ fn asks_to_close(headers: &[(String, String)]) -> bool {
 }
 
 /// The next request; `None` when the client is done or speaks something else.
-async fn read_request(wire: &mut impl Wire, buffer: &mut BytesMut, connection: u64) -> Option<Request> {
+async fn read_request(wire: &mut impl Wire, buffer: &mut BytesMut, from: Accepted) -> Option<Request> {
     let (mut request, head_len) = loop {
-        if let Some(parsed) = parse_head(buffer, connection)? {
+        if let Some(parsed) = parse_head(buffer, from)? {
             break parsed;
         }
         if buffer.len() > HEAD_BYTES_MAX || wire.read_buf(buffer).await.ok()? == 0 {
@@ -88,7 +88,7 @@ async fn read_request(wire: &mut impl Wire, buffer: &mut BytesMut, connection: u
 }
 
 /// `Some(None)`: more bytes are needed; `None`: not HTTP.
-fn parse_head(bytes: &[u8], connection: u64) -> Option<Option<(Request, usize)>> {
+fn parse_head(bytes: &[u8], from: Accepted) -> Option<Option<(Request, usize)>> {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut lines);
     let httparse::Status::Complete(len) = head.parse(bytes).ok()? else {
@@ -105,7 +105,8 @@ fn parse_head(bytes: &[u8], connection: u64) -> Option<Option<(Request, usize)>>
             .collect(),
         body: Bytes::new(),
         at: Instant::now(),
-        connection,
+        connection: from.number,
+        peer: from.peer,
         http2: false,
     };
     Some(Some((request, len)))

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::sleep;
 
 use super::Inner;
-use super::log::{Outcome, Recorder};
+use super::log::{Accepted, Outcome, Recorder};
 use super::playback::{Play, Playback};
 use super::reply::{Ending, Reply};
 use super::request::Request;
@@ -26,15 +26,15 @@ const RESET_DELAY: Duration = Duration::from_millis(50);
 type Answer = http::Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(wire: impl Wire + 'static, host: Arc<Inner>, connection: u64) {
-    let service = service_fn(|request| answer(host.clone(), request, connection));
+pub(super) async fn serve(wire: impl Wire + 'static, host: Arc<Inner>, from: Accepted) {
+    let service = service_fn(|request| answer(host.clone(), request, from));
     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     // An error here is a client that left.
     let _ = server.serve_connection(TokioIo::new(wire), service).await;
 }
 
-async fn answer(host: Arc<Inner>, request: http::Request<Incoming>, connection: u64) -> io::Result<Answer> {
-    let Some(request) = record(request, connection).await else {
+async fn answer(host: Arc<Inner>, request: http::Request<Incoming>, from: Accepted) -> io::Result<Answer> {
+    let Some(request) = record(request, from).await else {
         return Err(io::Error::other(
             "the client left before its request was complete",
         ));
@@ -65,7 +65,7 @@ async fn answer(host: Arc<Inner>, request: http::Request<Incoming>, connection: 
     Ok(response.body(body).expect("scripted headers are valid in HTTP/2"))
 }
 
-async fn record(request: http::Request<Incoming>, connection: u64) -> Option<Request> {
+async fn record(request: http::Request<Incoming>, from: Accepted) -> Option<Request> {
     let (head, body) = request.into_parts();
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let host = head
@@ -85,7 +85,8 @@ async fn record(request: http::Request<Incoming>, connection: u64) -> Option<Req
         headers: host.into_iter().chain(lines).collect(),
         body: body.collect().await.ok()?.to_bytes(),
         at: Instant::now(),
-        connection,
+        connection: from.number,
+        peer: from.peer,
         http2: true,
     })
 }

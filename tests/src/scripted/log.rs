@@ -1,13 +1,15 @@
 //! The record of what a host was asked and what it sent.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::request::Request;
+use super::request::{Kind, Request};
 
 /// How an exchange ended, seen from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +71,25 @@ impl fmt::Display for Exchange {
             method,
             target,
             connection,
+            peer,
             ..
         } = &self.request;
         let range = self.request.header("Range").unwrap_or("-");
         let (status, sent, outcome) = (self.status().unwrap_or(0), self.body_sent(), self.outcome());
         write!(
             f,
-            "#{connection} {method} {target} range={range} -> {status} sent={sent} {outcome:?}"
+            "#{connection} {peer} {method} {target} range={range} -> {status} sent={sent} {outcome:?}"
         )
     }
+}
+
+/// A connection, as the requests that come on it are told of it.
+#[derive(Clone, Copy)]
+pub(super) struct Accepted {
+    /// Counted from 1 per host.
+    pub(super) number: u64,
+    /// The other end's address.
+    pub(super) peer: IpAddr,
 }
 
 /// All exchanges of one host.
@@ -99,9 +111,10 @@ impl Log {
         }
     }
 
-    /// Counts a connection and returns its number, from 1.
-    pub(super) fn connected(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    /// Counts a connection.
+    pub(super) fn connected(&self, peer: IpAddr) -> Accepted {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        Accepted { number, peer }
     }
 
     pub(super) fn connections(&self) -> u64 {
@@ -178,6 +191,26 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.finish(Outcome::ClientGone);
     }
+}
+
+/// How often each client asked for the bytes of each blob.
+pub(super) fn blob_fetches(exchanges: &[Arc<Exchange>]) -> BTreeMap<(IpAddr, String), usize> {
+    let mut fetches = BTreeMap::new();
+    for exchange in exchanges {
+        let request = &exchange.request;
+        let digest = match request.kind() {
+            Kind::Blob { digest, .. } => Some(digest),
+            // A signed URL says in its own way what it is about.
+            Kind::Other => exchange.digest(),
+            _ => None,
+        };
+        // A 401 asks for credentials; it is no answer to the question.
+        let counts = request.is_get() && exchange.status() != Some(401);
+        if let Some(digest) = digest.filter(|_| counts) {
+            *fetches.entry((request.peer, digest)).or_default() += 1;
+        }
+    }
+    fetches
 }
 
 /// The largest number of these exchanges that overlapped in time.

@@ -1,5 +1,6 @@
 //! A request as it was on the wire, and what a registry would make of it.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ pub struct Request {
     pub at: Instant,
     /// Number of the connection, counted from 1 per host.
     pub connection: u64,
+    /// Where the connection came from.
+    pub peer: IpAddr,
     /// Whether it came over HTTP/2.
     pub http2: bool,
 }

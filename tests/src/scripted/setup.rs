@@ -6,6 +6,7 @@ use super::CertificateAuthority;
 pub(crate) struct HostSetup {
     pub(crate) name: String,
     pub(crate) bind: String,
+    pub(crate) port: u16,
     pub(crate) http2: bool,
     pub(crate) authority: Option<CertificateAuthority>,
     pub(crate) certificate_names: Vec<String>,
@@ -17,6 +18,7 @@ impl HostSetup {
         Self {
             name: name.to_owned(),
             bind: "127.0.0.1".to_owned(),
+            port: 0,
             http2: false,
             authority: None,
             certificate_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
@@ -36,9 +38,16 @@ macro_rules! host_setup {
                 self
             }
 
-            /// The loopback address to listen on. `127.0.0.2` is another host to a client than `127.0.0.1`.
+            /// The IP address to listen on; 127.0.0.1 unless set. `127.0.0.2` is another host to a client than
+            /// that, and network namespaces reach the address of a bridge.
             pub fn bind(mut self, address: impl Into<String>) -> Self {
                 self.host.bind = address.into();
+                self
+            }
+
+            /// The port to listen on; a free one unless set.
+            pub fn port(mut self, port: u16) -> Self {
+                self.host.port = port;
                 self
             }
 

@@ -118,7 +118,7 @@ async fn b_poison_a_page_or_an_error_in_a_layer_s_place_never_leaves() {
         let layer = &image.layers[0];
         assert_eq!(Call::get(&manifest_url(&node, "v1")).send().await.status, 200);
         let mut wrong = start.as_bytes().to_vec();
-        wrong.resize(layer.bytes.len(), b' ');
+        wrong.resize(layer.content.len() as usize, b' ');
         let rule = up.script(on_blob(&layer.digest).get(), Action::body(wrong));
         let answer = Call::get(&blob_url(&node, &layer.digest)).send().await;
         assert_refusal(&answer, 502, "UNAVAILABLE", false);

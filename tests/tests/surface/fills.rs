@@ -205,7 +205,7 @@ async fn the_manifest_s_length_serves_where_upstream_has_none() {
     up.script(on_any_blob().get(), Action::chunked());
     assert_eq!(Call::get(&manifest_url(&node, "v1")).send().await.status, 200);
     let answer = Call::get(&blob_url(&node, &layer.digest)).send().await;
-    let length = layer.bytes.len().to_string();
+    let length = layer.content.len().to_string();
     assert_eq!(
         (answer.status, answer.header("Content-Length")),
         (200, Some(length.as_str()))

@@ -177,7 +177,7 @@ async fn b64_a_chunked_part_gets_its_length_here() {
     up.script(on_any_blob().get(), Action::chunked());
     assert_eq!(Call::get(&manifest_url(&node, "v1")).send().await.status, 200);
     let layer = &image.layers[0];
-    assert_parallel_pull(&node, &layer.digest, &layer.bytes, 4).await;
+    assert_parallel_pull(&node, &layer.digest, &layer.content.bytes(), 4).await;
 }
 
 /// 61, 64: a blob whose length nobody knows yet is sent whole, with 200: containerd then reads one stream.
