@@ -29,7 +29,7 @@ ifeq ($(shell uname -m),aarch64)
 export JEMALLOC_SYS_WITH_LG_PAGE := 16
 endif
 
-.PHONY: help run static test lint fmt bench doc fuzz tools packages \
+.PHONY: help run static images test lint fmt bench doc fuzz tools packages \
 	advisories clean
 .DEFAULT_GOAL := help
 
@@ -48,6 +48,10 @@ static: packages ## Builds the programs that go into images, without any library
 	@echo "== building the static programs (a few minutes the first time)"
 	@rustup --quiet target add $(STATIC_TARGET)
 	@cargo build --locked --release --target $(STATIC_TARGET) -p cache-node -p larder-test-helper
+
+images: static ## Builds Larder's images as OCI archives, and says how to load them
+	@mkdir -p "$(LARDER_BUILD_DIR)/images"
+	@cargo run --locked --quiet -p larder-tests --bin larder-images -- "$(LARDER_BUILD_DIR)/images"
 
 test: packages tools static ## Installs and builds what the tests need, runs all tests, then fuzzes for a moment
 	@echo "== building the tests, and the program that they run"

@@ -44,6 +44,7 @@ pub mod client;
 pub mod digest;
 pub mod fake_registry;
 pub mod image;
+pub mod larder_image;
 pub mod node;
 pub mod real;
 pub mod relay;
