@@ -13,6 +13,10 @@ export RUST_LIB_BACKTRACE ?= 0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(LARDER_TOOLS_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
+LARDER_CLUSTER := $(CARGO_TARGET_DIR)/debug/larder-cluster
+# A set of tests/tools.
+MATRIX_KUBERNETES ?= kubernetes-1.34
+
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 60
 FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -29,7 +33,7 @@ ifeq ($(shell uname -m),aarch64)
 export JEMALLOC_SYS_WITH_LG_PAGE := 16
 endif
 
-.PHONY: help run static images test lint fmt bench doc fuzz tools packages \
+.PHONY: help run static images test test-matrix lint fmt bench doc fuzz cluster cluster-status cluster-down tools packages \
 	advisories clean
 .DEFAULT_GOAL := help
 
@@ -59,6 +63,11 @@ test: packages tools static ## Installs and builds what the tests need, runs all
 	@echo "== running the tests"
 	@cargo test --locked --workspace --no-fail-fast
 	@$(MAKE) fuzz FUZZ_SECONDS=10
+
+test-matrix: packages static ## Runs the tests of the cluster with another minor of Kubernetes (MATRIX_KUBERNETES)
+	@tests/tools/build cri etcd containerd containerd-1.7 "$(MATRIX_KUBERNETES)"
+	@LARDER_CLUSTER_KUBERNETES="$(MATRIX_KUBERNETES)" cargo test --locked -p larder-tests --no-fail-fast \
+		--test cluster --test cluster_faults --test cluster_matrix --test e2e
 
 lint: $(CARGO_DENY) ## Formatting, clippy, documentation, dependencies, file lengths, import directions
 	@echo "== formatting"
@@ -98,6 +107,19 @@ fuzz: ## Fuzzes each parser for FUZZ_SECONDS (60) and keeps what it found for th
 			{ tail -n 60 "$$log"; exit 1; }; \
 		tail -n 1 "$$log"; \
 	done
+
+cluster: packages static ## Starts a real Kubernetes of three nodes to try Larder in, and says what to try; needs root
+	@tests/tools/build etcd containerd kubernetes helm
+	@echo "== starting the cluster"
+	@cargo build --locked --quiet -p larder-tests --bin larder-cluster
+	@"$(LARDER_CLUSTER)" up
+
+cluster-status: ## Says what runs in the cluster
+	@[[ -x "$(LARDER_CLUSTER)" ]] || { echo "no cluster runs; make cluster starts one"; exit 1; }
+	@"$(LARDER_CLUSTER)" status
+
+cluster-down: ## Ends the cluster and removes all that it made
+	@[[ ! -x "$(LARDER_CLUSTER)" ]] || "$(LARDER_CLUSTER)" down
 
 tools: ## Builds the pinned Go programs that the tests drive
 	@tests/tools/build

@@ -41,6 +41,7 @@
 )]
 
 pub mod client;
+pub mod cluster;
 pub mod digest;
 pub mod fake_registry;
 pub mod image;
