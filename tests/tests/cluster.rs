@@ -1,6 +1,10 @@
 //! The cluster library does what it says.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use larder_tests::cluster::{Cluster, HelperPod, KUBERNETES_VARIABLE, NAMESPACE};
 use larder_tests::prelude::*;
@@ -16,6 +20,7 @@ async fn nodes_pods_services_and_names_are_those_of_a_real_cluster() {
     pods_and_services_are_reached_across_nodes(&cluster).await;
     the_loopback_is_the_nodes_own(&cluster).await;
     names_are_those_of_the_nodes_hosts_file(&cluster).await;
+    a_failure_keeps_the_logs_and_nothing_else(cluster).await;
 }
 
 async fn nodes_are_of_the_release_that_was_asked_for(cluster: &Cluster) {
@@ -101,4 +106,28 @@ async fn names_are_those_of_the_nodes_hosts_file(cluster: &Cluster) {
             "{name} on node{number}: {finished:?}"
         );
     }
+}
+
+async fn a_failure_keeps_the_logs_and_nothing_else(cluster: Cluster) {
+    let (dir, logs) = (cluster.dir().to_owned(), cluster.logs());
+    let failed = tokio::spawn(async { panic!("as a test does that fails") }).await;
+    assert!(failed.is_err());
+    drop(cluster);
+    let mut left: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["keep-logs", "logs"]);
+    for log in [
+        "etcd",
+        "kube-apiserver",
+        "node1-containerd",
+        "node2-kubelet",
+        "node3-kube-proxy",
+    ] {
+        let log = std::fs::metadata(logs.join(format!("{log}.log"))).unwrap();
+        assert!(log.len() > 0);
+    }
+    std::fs::remove_dir_all(dir).unwrap();
 }
