@@ -76,6 +76,12 @@ impl Answer {
         all.first().copied()
     }
 
+    /// Asserts that a blob came whole and right.
+    pub fn assert_whole(&self, digest: &str) {
+        assert_eq!((self.status, self.end), (200, End::Complete), "{}", self.text());
+        assert_eq!(self.digest, digest);
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()

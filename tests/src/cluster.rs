@@ -51,8 +51,9 @@ use node::Site;
 use pki::{Authority, MASTERS};
 use place::Place;
 
-use crate::real::process::{run, until};
+use crate::process::run;
 use crate::real::tool_set;
+use crate::wait::until_some;
 
 pub use cri::{NodeImage, Pulled};
 pub use disk::CACHE_DIR;
@@ -72,6 +73,10 @@ pub const KUBERNETES_VARIABLE: &str = "LARDER_CLUSTER_KUBERNETES";
 
 /// What Kubernetes' times leave out.
 const WHOLE_SECOND: Duration = Duration::from_secs(1);
+
+/// Name and port by which the nodes of `docs/examples/cluster.yaml` know their upstream registry; it listens at
+/// [`Cluster::host_ip`].
+pub const EXAMPLE_UPSTREAM: (&str, u16) = ("upstream.local", 5000);
 
 /// A running cluster. Dropping it ends all of it; so does the end of this process.
 pub struct Cluster {
@@ -101,7 +106,7 @@ impl Cluster {
         let kubernetes = std::env::var(KUBERNETES_VARIABLE).unwrap_or_else(|_| KUBERNETES.to_owned());
         let place = Place::take()?;
         let names_logs = NamesLogs::of(&place);
-        let authority = Authority::new()?;
+        let authority = Authority::default();
         let programs = [tool_set("etcd")?, tool_set(&kubernetes)?];
         let machine = Machine::start(
             &place.dir().join("control-plane"),
@@ -224,7 +229,7 @@ impl Cluster {
     /// Names the nodes that are not within a minute.
     pub async fn ready(&self) -> Result<()> {
         let mut waiting = Vec::new();
-        let ready = until(async || {
+        let ready = until_some(async || {
             // Errors are part of starting.
             let seen = self.seen().await.unwrap_or_default();
             waiting.clear();

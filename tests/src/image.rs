@@ -69,11 +69,12 @@ pub mod media_type {
     pub const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
 }
 
-/// This machine's architecture, in Go's words as images have it.
+/// This machine's architecture, in Go's words as images have it. Panics where Larder has no images for it.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
+        "x86_64" => "amd64",
         "aarch64" => "arm64",
-        _ => "amd64",
+        other => panic!("no images for {other}"),
     }
 }
 

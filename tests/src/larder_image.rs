@@ -8,9 +8,9 @@ mod root;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::image::ImageBuilder;
+use crate::image::{ImageBuilder, architecture};
 use crate::static_program;
 use dockerfile::Dockerfile;
 
@@ -49,7 +49,7 @@ impl LarderImage {
     /// # Errors
     /// When they cannot be read or written.
     pub fn stage(&self, context: &Path) -> Result<()> {
-        let root = context.join(architecture()?);
+        let root = context.join(architecture());
         root::stage(&root, &self.binary).with_context(|| format!("stage {}", root.display()))
     }
 
@@ -58,7 +58,7 @@ impl LarderImage {
     /// # Errors
     /// When the `Dockerfile` says what this cannot follow, or files cannot be read or written.
     pub fn build(&self, dir: &Path) -> Result<PathBuf> {
-        let architecture = architecture()?;
+        let architecture = architecture();
         let context = dir.join(self.program);
         self.stage(&context)?;
         let arguments = [("TARGETARCH", architecture), ("VERSION", VERSION)];
@@ -73,17 +73,5 @@ impl LarderImage {
         let path = dir.join(format!("larder-{}-{VERSION}-{architecture}.tar", self.program));
         image.write_archive(&path, &self.reference())?;
         Ok(path)
-    }
-}
-
-/// This machine's architecture, in Go's words.
-///
-/// # Errors
-/// When Larder has no images for it.
-pub fn architecture() -> Result<&'static str> {
-    match std::env::consts::ARCH {
-        "x86_64" => Ok("amd64"),
-        "aarch64" => Ok("arm64"),
-        other => bail!("no images for {other}"),
     }
 }

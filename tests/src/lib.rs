@@ -47,6 +47,7 @@ pub mod fake_registry;
 pub mod image;
 pub mod larder_image;
 pub mod node;
+mod process;
 pub mod real;
 pub mod relay;
 pub mod scripted;

@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-/// Longest wait for a condition, such as a started program's first answer.
-const UP_WITHIN: Duration = Duration::from_secs(60);
+use crate::wait::until_some;
+
 /// Longest run of a client; far above any honest pull, so that a hang fails the test and not the whole run.
 const RUN_WITHIN: Duration = Duration::from_secs(300);
-/// Time between two looks at a condition.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How much of a log goes into a failure message.
 const LOG_TAIL_BYTES: usize = 8 * 1024;
 
@@ -43,7 +41,7 @@ impl Daemon {
     /// Waits until `ready` gives a value. Fails with the log when the program ends first or takes too long.
     pub(crate) async fn up<T>(&mut self, mut ready: impl AsyncFnMut() -> Option<T>) -> Result<T> {
         let Self { child, log } = self;
-        let up = until(async || {
+        let up = until_some(async || {
             let value = ready().await;
             if value.is_none()
                 && let Some(status) = child.try_wait()?
@@ -59,7 +57,7 @@ impl Daemon {
     /// Waits for the program's end.
     pub(crate) async fn ended(mut self) -> Result<()> {
         let child = &mut self.child;
-        until(async || Ok(child.try_wait()?)).await?;
+        until_some(async || Ok(child.try_wait()?)).await?;
         Ok(())
     }
 
@@ -82,18 +80,6 @@ impl Drop for Daemon {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.wait();
         }
-    }
-}
-
-/// Looks until `ready` gives a value, or an error.
-pub(crate) async fn until<T>(mut ready: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + UP_WITHIN;
-    loop {
-        if let Some(value) = ready().await? {
-            return Ok(value);
-        }
-        ensure!(Instant::now() < deadline, "not within {UP_WITHIN:?}");
-        sleep(LOOK_AGAIN).await;
     }
 }
 

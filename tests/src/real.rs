@@ -10,7 +10,6 @@ pub mod crane;
 pub mod docker_registry;
 pub mod nginx;
 pub mod podman;
-pub(crate) mod process;
 pub mod skopeo;
 
 use std::fs::File;
@@ -34,7 +33,7 @@ pub use skopeo::Skopeo;
 /// # Errors
 /// Says how to build the program when it is not there.
 pub fn tool(set: &str, name: &str) -> Result<PathBuf> {
-    let path = tools_dir()?.join(set).join(name);
+    let path = tool_set(set)?.join(name);
     ensure!(path.is_file(), "{} is missing: run `make tools`", path.display());
     Ok(path)
 }

@@ -7,14 +7,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use larder_tests::cluster::{Cluster, Peer};
+use larder_tests::cluster::{Cluster, EXAMPLE_UPSTREAM, Peer};
 use larder_tests::image::architecture;
 use larder_tests::larder_image::LarderImage;
 use larder_tests::prelude::*;
 use larder_tests::static_program;
-
-/// Where the nodes find the upstream registry, as docs/examples/cluster.yaml has it.
-const UPSTREAM: (&str, u16) = ("upstream.local", 5000);
 
 fn example(name: &str) -> PathBuf {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
@@ -27,10 +24,10 @@ const IMAGE: &str = "registry.local/acme/app:1";
 /// An upstream registry that the nodes know by name.
 async fn upstream(cluster: &Cluster) -> FakeRegistry {
     let ip = cluster.host_ip();
-    cluster.add_host(UPSTREAM.0, ip).unwrap();
+    cluster.add_host(EXAMPLE_UPSTREAM.0, ip).unwrap();
     FakeRegistry::builder()
         .bind(ip.to_string())
-        .port(UPSTREAM.1)
+        .port(EXAMPLE_UPSTREAM.1)
         .start()
         .await
 }

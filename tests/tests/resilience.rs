@@ -81,6 +81,12 @@ async fn metric(admin_url: &str, name: &str) -> u64 {
     line.map_or(0, |value| value.parse().unwrap())
 }
 
+/// How often the node has covered a failure of `up.test` with what it knew.
+async fn stale_answers(node_admin_url: &str) -> u64 {
+    let name = "larder_stale_answers_total{registry=\"up.test\"}";
+    metric(node_admin_url, name).await
+}
+
 /// Makes every entry of a stopped node's tag ledger older by `milliseconds`; negative: younger, into the future.
 fn age_ledger(cache_dir: &Path, milliseconds: i64) {
     let path = cache_dir.join("tags.jsonl");

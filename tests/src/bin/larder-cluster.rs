@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use larder_tests::cluster::{CLUSTERS_DIR, Cluster, NodeOptions};
+use larder_tests::cluster::{CLUSTERS_DIR, Cluster, EXAMPLE_UPSTREAM, NodeOptions};
 use larder_tests::image::architecture;
 use larder_tests::larder_image::LarderImage;
 use larder_tests::prelude::*;
@@ -29,8 +29,6 @@ use tokio::signal::unix::{SignalKind, signal};
 const STATE_FILE: &str = "/var/tmp/larder-clusters/by-hand.json";
 /// What the process that holds the cluster says.
 const LOG_FILE: &str = "/var/tmp/larder-clusters/by-hand.log";
-/// The upstream registry as the nodes know it; `docs/examples/cluster.yaml` names it.
-const UPSTREAM: (&str, u16) = ("upstream.local", 5000);
 /// Size of each layer of the large demonstration image.
 const LARGE_LAYER_BYTES: usize = 32 << 20;
 /// Layers of the large demonstration image.
@@ -98,8 +96,8 @@ fn up() -> Result<()> {
          Its end: make cluster-down",
         kubernetes.display(),
         helm.display(),
-        name = UPSTREAM.0,
-        port = UPSTREAM.1,
+        name = EXAMPLE_UPSTREAM.0,
+        port = EXAMPLE_UPSTREAM.1,
     );
     Ok(())
 }
@@ -215,8 +213,8 @@ async fn describe(cluster: &Cluster) -> Value {
 
 /// A registry with two images: a small one, and one of many layers.
 async fn upstream(cluster: &Cluster) -> Result<DockerRegistry> {
-    cluster.add_host(UPSTREAM.0, cluster.host_ip())?;
-    let listen = Some((cluster.host_ip(), UPSTREAM.1).into());
+    cluster.add_host(EXAMPLE_UPSTREAM.0, cluster.host_ip())?;
+    let listen = Some((cluster.host_ip(), EXAMPLE_UPSTREAM.1).into());
     let registry = DockerRegistry::start(Options {
         listen,
         ..Options::default()

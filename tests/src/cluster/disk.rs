@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::Node;
 use super::machine::Machine;
-use crate::real::process::{run, until};
+use crate::process::run;
+use crate::wait::until_some;
 
 /// The cache's directory on nodes.
 pub const CACHE_DIR: &str = "/var/lib/larder";
@@ -110,7 +111,7 @@ impl Node {
 pub(super) async fn attach(machine: &Machine, disk: &Path) -> Result<()> {
     let disk_text = disk.to_str().context("a path that is no text")?;
     // The kernel detaches a dead machine's disk a moment after its last process.
-    let detached = until(async || {
+    let detached = until_some(async || {
         let mut list = Command::new("losetup");
         list.arg("--associated").arg(disk);
         Ok(run(list).await?.text().is_empty().then_some(()))

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tempfile::NamedTempFile;
 
-use crate::real::process::{Daemon, Output, run};
+use crate::process::{Daemon, Output, run};
 
 /// Directories of programs that every machine has from the distribution.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use super::machine::Machine;
 use super::node::Site;
 use super::place::Place;
-use crate::real::process::{run, until};
+use crate::process::run;
+use crate::wait::until_some;
 
 /// Last part of this machine's address: upstream registries listen there.
 const HOST: u8 = 1;
@@ -82,7 +83,7 @@ pub(super) async fn connect_node(site: &Site, node: &Machine, number: u8) -> Res
     let control_plane = &site.control_plane.machine;
     let port = port(number);
     // A dead machine's end of its link can last for minutes: see `scripts/janitor.sh`.
-    let gone = until(async || {
+    let gone = until_some(async || {
         let _ = control_plane.run("ip", &["link", "delete", &port]).await;
         let shown = control_plane.run("ip", &["link", "show", &port]).await;
         Ok(shown.err().map(drop))

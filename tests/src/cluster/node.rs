@@ -18,8 +18,9 @@ use super::machine::{self, Machine, Service};
 use super::network;
 use super::place::Place;
 use super::runtime::{self, CERTS_DIR, ConfigPath, Containerd};
-use crate::real::process::{run, until};
+use crate::process::run;
 use crate::real::tool_set;
+use crate::wait::until_some;
 
 /// What a node may have differently from others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -158,7 +159,7 @@ impl Node {
     /// Removes what a reboot would: containers' cgroups from before, each of which a kubelet studies for seconds.
     async fn remove_cgroups(&self) -> Result<()> {
         let own = self.site.place.cgroup(&self.name);
-        let removed = until(async || {
+        let removed = until_some(async || {
             let mut find = Command::new("find");
             find.args(["/sys/fs/cgroup", "-type", "d", "("])
                 .args(["-path", &format!("*/{own}"), "-o", "-path", &format!("*/{own}/*")])

@@ -8,11 +8,10 @@ use std::path::Path;
 use anyhow::Result;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
-};
+use rcgen::{CertificateParams, DnType, DnValue, ExtendedKeyUsagePurpose, KeyPair};
 use serde_json::json;
+
+use crate::scripted::CertificateAuthority;
 
 /// The group that may do everything.
 pub(super) const MASTERS: &str = "system:masters";
@@ -24,19 +23,10 @@ pub(super) struct Identity {
 }
 
 /// The authority that all components of one cluster trust.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+#[derive(Default)]
+pub(super) struct Authority(CertificateAuthority);
 
 impl Authority {
-    pub(super) fn new() -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "larder test cluster");
-        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
-    }
-
     /// The authority's certificate as PEM.
     pub(super) fn pem(&self) -> String {
         self.0.pem()
@@ -57,8 +47,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ClientAuth,
             ExtendedKeyUsagePurpose::ServerAuth,
         ];
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.0)?;
+        let (certificate, key) = self.0.issue(&params);
         Ok(Identity {
             certificate: certificate.pem(),
             key: key.serialize_pem(),

@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, LogParams, PostParams};
 use serde_json::json;
 
 use super::{Cluster, HELPER_IMAGE, Node};
-use crate::real::process::until;
+use crate::wait::until_some;
 
 /// Where helper pods run.
 pub const NAMESPACE: &str = "default";
@@ -173,7 +173,7 @@ impl Cluster {
     /// Where there is none, or it is not gone within a minute.
     pub async fn delete_pod(&self, name: &str) -> Result<()> {
         self.pods().delete(name, &DeleteParams::default()).await?;
-        let gone = until(async || Ok(self.pods().get_opt(name).await?.is_none().then_some(())));
+        let gone = until_some(async || Ok(self.pods().get_opt(name).await?.is_none().then_some(())));
         gone.await.with_context(|| format!("the pod {name} is not gone"))
     }
 
@@ -187,7 +187,7 @@ impl Cluster {
     /// Waits until `seen` finds in a pod what it looks for.
     async fn await_pod<T>(&self, name: &str, seen: impl Fn(&Pod) -> Option<T>) -> Result<T> {
         let mut last = None;
-        let found = until(async || {
+        let found = until_some(async || {
             let pod = self.pods().get(name).await?;
             let found = seen(&pod);
             last = pod.status;
@@ -215,7 +215,7 @@ impl Cluster {
     /// Waits for the account without which the API server admits no pod.
     pub(super) async fn pods_admitted(&self) -> Result<()> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), NAMESPACE);
-        let made = until(async || Ok(accounts.get_opt("default").await?.map(drop)));
+        let made = until_some(async || Ok(accounts.get_opt("default").await?.map(drop)));
         made.await.context("the service account `default`")
     }
 }

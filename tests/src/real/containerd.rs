@@ -10,8 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::process::{Daemon, run};
 use super::{hex_digest, tool};
+use crate::process::{Daemon, run};
 
 /// Which containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::run;
 use super::tool;
+use crate::process::run;
 
 /// crane with a credentials file of its own.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use super::Nginx;
-use super::process::Daemon;
+use crate::process::Daemon;
 
 /// Whom the registry serves.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::free_port;
-use super::process::{Daemon, until};
+use crate::process::Daemon;
+use crate::wait::until_some;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -138,7 +139,7 @@ impl Nginx {
     /// # Errors
     /// Where it does not come to that.
     pub async fn requests_until(&self, enough: impl Fn(&[Access]) -> bool) -> Result<Vec<Access>> {
-        until(async || Ok(Some(self.requests()?).filter(|seen| enough(seen))))
+        until_some(async || Ok(Some(self.requests()?).filter(|seen| enough(seen))))
             .await
             .context("nginx's access log")
     }

@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::process::run;
 use super::{MirroredRegistry, registries_conf};
+use crate::process::run;
 
 /// podman with image storage and configuration of its own.
 #[derive(Debug)]

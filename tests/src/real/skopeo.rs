@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::process::run;
 use super::{MirroredRegistry, hex_digest, registries_conf};
+use crate::process::run;
 
 /// skopeo with a configuration of its own.
 #[derive(Debug)]

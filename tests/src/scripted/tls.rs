@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -42,6 +42,13 @@ impl CertificateAuthority {
         self.0.pem()
     }
 
+    /// A certificate of `params` for a new key.
+    pub(crate) fn issue(&self, params: &CertificateParams) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate().expect("generate a key");
+        let certificate = params.signed_by(&key, &self.0).expect("sign a certificate");
+        (certificate, key)
+    }
+
     pub(super) fn acceptor(&self, setup: &HostSetup) -> TlsAcceptor {
         let mut names = setup.certificate_names.clone();
         if setup.certificate_names.iter().any(|name| name == "127.0.0.1") && !names.contains(&setup.bind) {
@@ -55,8 +62,7 @@ impl CertificateAuthority {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
         }
-        let key = KeyPair::generate().expect("generate a key");
-        let certificate = params.signed_by(&key, &self.0).expect("sign a certificate");
+        let (certificate, key) = self.issue(&params);
         let chain = vec![certificate.der().clone(), self.0.der().clone()];
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)

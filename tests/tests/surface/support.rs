@@ -85,14 +85,10 @@ pub(crate) fn image() -> Image {
 
 /// GETs a blob, which must come whole and right.
 pub(crate) async fn assert_whole(node: &InProcessNode, digest: &str) {
-    let answer = Call::get(&blob_url(node, digest)).send().await;
-    assert_eq!(
-        (answer.status, answer.end),
-        (200, End::Complete),
-        "{}",
-        answer.text()
-    );
-    assert_eq!(answer.digest, digest);
+    Call::get(&blob_url(node, digest))
+        .send()
+        .await
+        .assert_whole(digest);
 }
 
 /// A refusal as every client understands it: OCI's JSON, no challenge, no redirect, no foreign header.

@@ -30,7 +30,7 @@ async fn d4_d5_d8_bodies_cut_midway_are_continued() {
             .discard_body()
             .send()
             .await;
-        assert_whole(&answer, &digest);
+        answer.assert_whole(&digest);
         assert_eq!(answer.header("Content-Length"), Some("20971520"), "{index}");
         let asked = up.requests_on(on_blob(&digest));
         assert!(
@@ -71,7 +71,7 @@ async fn d8_an_empty_blob() {
             (416, Some("bytes */0"))
         );
         let answer = blob(&node, &digest).await;
-        assert_whole(&answer, &digest);
+        answer.assert_whole(&digest);
         assert_eq!(answer.header("Content-Length"), Some("0"));
     }
 }
@@ -100,7 +100,7 @@ async fn d9_a_blob_labelled_as_gzip_is_judged_by_its_digest() {
             );
             for _ in 0..2 {
                 let answer = blob(&node, &digest).await;
-                assert_whole(&answer, &digest);
+                answer.assert_whole(&digest);
                 assert_eq!(answer.header("Content-Encoding"), None);
             }
             assert_eq!(cdn.body_bytes_sent(&digest), size as u64);
@@ -126,7 +126,7 @@ async fn d9_a_blob_that_is_really_encoded_is_refused() {
         let node = node(at(&up)).await;
         assert_eq!(blob(&node, &digest).await.status, 502);
         up.clear_script();
-        assert_whole(&blob(&node, &digest).await, &digest);
+        blob(&node, &digest).await.assert_whole(&digest);
     }
 }
 
@@ -171,7 +171,7 @@ async fn d9_an_inflated_blob_is_never_passed_on_as_whole() {
         assert!(!is_whole, "{} {:?}", answer.status, answer.end);
         assert!(answer.received < 5 << 20);
         up.clear_script();
-        assert_whole(&blob(&node, layer).await, layer);
+        blob(&node, layer).await.assert_whole(layer);
     }
 }
 
@@ -214,7 +214,7 @@ async fn d9_a_part_that_was_not_asked_for_is_never_spliced() {
         let node = node(at(&up)).await;
         let answer = blob(&node, &digest).await;
         assert_eq!(answer.digest, digest, "{name}");
-        assert_whole(&answer, &digest);
+        answer.assert_whole(&digest);
         assert!(lying.acted() >= 1, "{name}");
     }
 }
@@ -235,7 +235,7 @@ async fn d9_a_part_of_what_was_asked_for_whole_is_refused() {
         assert_eq!(blob(&node, &digest).await.status, 502);
         assert_eq!(manifest(&node, "v1").await.status, 502);
         up.clear_script();
-        assert_whole(&blob(&node, &digest).await, &digest);
+        blob(&node, &digest).await.assert_whole(&digest);
     }
 }
 
@@ -257,5 +257,5 @@ async fn d9_a_part_that_lies_is_found_out_by_the_digest() {
             .contains(r#"larder_digest_mismatches_total{registry="up.test"} 1"#)
     );
     up.clear_script();
-    assert_whole(&blob(&node, &digest).await, &digest);
+    blob(&node, &digest).await.assert_whole(&digest);
 }

@@ -84,11 +84,11 @@ async fn d2_a_401_without_challenge_falls_back_to_the_ping() {
     let node = node(at(&up)).await;
     assert_eq!(manifest(&node, "v1").await.status, 200);
     for (digest, _) in image.blobs() {
-        assert_whole(&blob(&node, &digest).await, &digest);
+        blob(&node, &digest).await.assert_whole(&digest);
     }
     tokens.revoke_all();
     let late = up.add_blob(REPO, random(50));
-    assert_whole(&blob(&node, &late).await, &late);
+    blob(&node, &late).await.assert_whole(&late);
     assert_eq!(up.count(on_ping()), 1);
 }
 

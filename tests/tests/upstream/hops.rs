@@ -47,7 +47,7 @@ async fn pull_all(node: &InProcessNode, image: &Image) {
             (head.status, head.header("Content-Length")),
             (200, Some(bytes.len().to_string().as_str()))
         );
-        assert_whole(&blob(node, &digest).await, &digest);
+        blob(node, &digest).await.assert_whole(&digest);
     }
 }
 

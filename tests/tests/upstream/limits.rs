@@ -98,7 +98,7 @@ async fn d1_what_is_here_is_served_while_upstream_limits() {
         let node = node_for(Registry::new("up.test").endpoint(at(&up)).ttl("0s")).await;
         let (config, _) = &image.blobs()[0];
         assert_eq!(manifest(&node, "v1").await.status, 200);
-        assert_whole(&blob(&node, config).await, config);
+        blob(&node, config).await.assert_whole(config);
         up.script(on_any_manifest(), Action::reply(reply));
 
         let stale = manifest(&node, "v1").await;
@@ -111,9 +111,9 @@ async fn d1_what_is_here_is_served_while_upstream_limits() {
         );
         let by_digest = manifest(&node, &image.digest).await;
         assert_eq!((by_digest.status, by_digest.header("Warning")), (200, None));
-        assert_whole(&blob(&node, config).await, config);
+        blob(&node, config).await.assert_whole(config);
         let layer = &image.layers[0].digest;
-        assert_whole(&blob(&node, layer).await, layer);
+        blob(&node, layer).await.assert_whole(layer);
         assert_eq!(
             up.count(on_any_manifest()),
             2,
@@ -197,7 +197,7 @@ async fn d1_a_limit_midway_is_waited_for_or_ends_short() {
         let answer = blob(&node, &digest).await;
         assert_eq!((answer.status, answer.end), (200, end));
         if end == End::Complete {
-            assert_whole(&answer, &digest);
+            answer.assert_whole(&digest);
             assert_eq!(up.count(on_any_blob()), 3);
         } else {
             assert!(answer.received <= 1 << 20);

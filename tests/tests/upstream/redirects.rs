@@ -45,7 +45,7 @@ async fn d1_d7_d8_d9_signed_urls_go_out_verbatim_and_without_credentials() {
         up.redirect_blobs(status, &cdn);
         let digest = up.add_blob(REPO, random(BLOB_BYTES));
         let answer = blob(&node, &digest).await;
-        assert_whole(&answer, &digest);
+        answer.assert_whole(&digest);
         assert!(!cdn.saw_authorization(), "{template}");
         for exchange in cdn.requests() {
             assert_eq!(exchange.request.header("Cookie"), None);
@@ -73,7 +73,7 @@ async fn d4_a_relative_location_is_on_the_same_host() {
         Action::respond(200, content),
     );
     let node = node(at(&up)).await;
-    assert_whole(&blob(&node, &digest).await, &digest);
+    blob(&node, &digest).await.assert_whole(&digest);
     let last = up.requests().pop().unwrap();
     assert_eq!(last.request.target, "/artifacts-downloads/n%2Fx?sig=a%2Bb~");
 }
@@ -90,7 +90,7 @@ async fn d5_an_expired_redirect_is_asked_for_again() {
         cdn.expire_all();
         up.script(on_blob(&digest).once(), Action::redirect(307, expired));
         up.redirect_blobs(307, &cdn);
-        assert_whole(&blob(&node, &digest).await, &digest);
+        blob(&node, &digest).await.assert_whole(&digest);
         assert_eq!(cdn.requests().len(), 2, "{status}");
     }
 }
@@ -103,7 +103,7 @@ async fn d5_a_redirect_that_expires_midway_is_asked_for_again() {
     up.redirect_blobs(307, &cdn);
     let digest = up.add_blob(REPO, random(3 << 20));
     cdn.script(on_any().times(2), Action::cut_fin(1 << 20));
-    assert_whole(&blob(&node, &digest).await, &digest);
+    blob(&node, &digest).await.assert_whole(&digest);
     assert_eq!(cdn.count(on_any().ranged()), 2);
     assert_eq!(cdn.body_bytes_sent(&digest), 3 << 20);
 }
@@ -139,7 +139,7 @@ async fn d6_no_redirect_is_kept() {
     for (cdn, status, seen) in [(&near, 301, 1), (&far, 308, 1), (&near, 302, 2)] {
         up.redirect_blobs(status, cdn);
         let digest = up.add_blob(REPO, random(1000));
-        assert_whole(&blob(&node, &digest).await, &digest);
+        blob(&node, &digest).await.assert_whole(&digest);
         assert_eq!(cdn.requests().len(), seen);
     }
     assert_eq!(up.count(on_any_blob()), 3);
@@ -160,7 +160,7 @@ async fn d5_d9_a_head_never_goes_to_a_signed_url() {
     );
     assert_eq!(cdn.count(on_any().head()), 0);
     assert!(cdn.body_bytes_sent(&digest) <= 1, "the length alone was wanted");
-    assert_whole(&blob(&node, &digest).await, &digest);
+    blob(&node, &digest).await.assert_whole(&digest);
 }
 
 /// D.7: public.ecr.aws answers a blob's HEAD with 401 even to a good token, or hangs up; D.5: 403. GET works.
@@ -181,7 +181,7 @@ async fn d5_d7_a_refused_head_of_a_blob_says_nothing_about_it() {
             (head.status, head.header("Content-Length")),
             (200, Some("300000"))
         );
-        assert_whole(&blob(&node, &digest).await, &digest);
+        blob(&node, &digest).await.assert_whole(&digest);
     }
 }
 

@@ -73,17 +73,6 @@ pub(super) async fn head_blob(node: &InProcessNode, digest: &str) -> Answer {
     Call::head(&url(node, &format!("blobs/{digest}"))).send().await
 }
 
-/// Asserts that a blob came whole.
-pub(super) fn assert_whole(answer: &Answer, digest: &str) {
-    assert_eq!(
-        (answer.status, answer.end),
-        (200, End::Complete),
-        "{}",
-        answer.text()
-    );
-    assert_eq!(answer.digest, digest);
-}
-
 /// A small image under [`REPO`]`:v1`.
 pub(super) fn push_image(up: &FakeRegistry) -> Image {
     let image = ImageBuilder::new().layer(&[("hello", b"world")]).build();

@@ -29,7 +29,7 @@ async fn d9_a_private_ca_is_good_for_registry_realm_and_store() {
     write_ca(&node, &authority);
     assert_eq!(manifest(&node, "v1").await.status, 200);
     let layer = &image.layers[0].digest;
-    assert_whole(&blob(&node, layer).await, layer);
+    blob(&node, layer).await.assert_whole(layer);
     assert_eq!(cdn.requests().len(), 1);
 }
 
@@ -107,7 +107,7 @@ async fn a_redirect_from_https_to_http_is_not_followed() {
     let cdn = Cdn::builder().start().await;
     let digest = up.add_blob(REPO, random(1000));
     let node = node(at(&up).insecure()).await;
-    assert_whole(&blob(&node, &digest).await, &digest);
+    blob(&node, &digest).await.assert_whole(&digest);
     up.redirect_blobs(307, &cdn);
     let digest = up.add_blob(REPO, random(1000));
     assert_eq!(blob(&node, &digest).await.status, 502);

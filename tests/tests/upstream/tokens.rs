@@ -40,7 +40,7 @@ async fn d2_d8_tokens_of_every_shape_are_used_and_kept() {
         let node = node(at(&up)).await;
         assert_eq!(manifest(&node, "v1").await.status, 200, "shape {index}");
         let digest = &image.layers[0].digest;
-        assert_whole(&blob(&node, digest).await, digest);
+        blob(&node, digest).await.assert_whole(digest);
         assert_eq!(tokens.requests().len(), 1, "shape {index}");
         assert_eq!(authorizations(&up).len(), 2, "shape {index}");
     }
@@ -96,7 +96,7 @@ async fn d2_a_refused_token_is_replaced() {
     assert_eq!(manifest(&node, "v1").await.status, 200);
     tokens.revoke_all();
     let digest = up.add_blob(REPO, random(1000));
-    assert_whole(&blob(&node, &digest).await, &digest);
+    blob(&node, &digest).await.assert_whole(&digest);
     assert_eq!(tokens.requests().len(), 2);
 }
 
@@ -108,7 +108,7 @@ async fn d2_an_expired_token_is_replaced_before_it_is_refused() {
     let deadline = Instant::now() + SOON;
     while tokens.requests().len() < 2 {
         let digest = up.add_blob(REPO, random(100));
-        assert_whole(&blob(&node, &digest).await, &digest);
+        blob(&node, &digest).await.assert_whole(&digest);
         assert!(Instant::now() < deadline, "the token is used for ever");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -126,14 +126,14 @@ async fn d2_tokens_are_asked_for_once() {
     let digests: Vec<_> = (0..20).map(|_| up.add_blob(REPO, random(100))).collect();
     let answers = join_all(digests.iter().map(|digest| blob(&node, digest))).await;
     for (answer, digest) in answers.iter().zip(&digests) {
-        assert_whole(answer, digest);
+        answer.assert_whole(digest);
     }
     assert_eq!(tokens.requests().len(), 1);
     tokens.revoke_all();
     let digests: Vec<_> = (0..20).map(|_| up.add_blob(REPO, random(100))).collect();
     let answers = join_all(digests.iter().map(|digest| blob(&node, digest))).await;
     for (answer, digest) in answers.iter().zip(&digests) {
-        assert_whole(answer, digest);
+        answer.assert_whole(digest);
     }
     assert_eq!(tokens.requests().len(), 2, "also when all are refused at once");
     let other = up.add_blob("other/app", random(100));
@@ -219,7 +219,7 @@ async fn d2_d8_an_identity_token_is_exchanged_by_post() {
     );
     assert_eq!(manifest(&node, "v1").await.status, 200);
     let digest = &image.layers[0].digest;
-    assert_whole(&blob(&node, digest).await, digest);
+    blob(&node, digest).await.assert_whole(digest);
     assert_eq!(
         (tokens.requests().len(), tokens.count(on_any().method("POST"))),
         (1, 1)
