@@ -1,38 +1,64 @@
 //! The types of a `RegistryMirror` document, field by field as users write them.
 
+#![cfg_attr(
+    feature = "k8s",
+    expect(clippy::duplicated_attributes, reason = "each printer column has a type")
+)]
+
 use serde::{Deserialize, Serialize};
 
-use crate::Quantity;
-
-/// The `apiVersion` of the documents that these types describe.
-pub const API_VERSION: &str = "larder.dev/v1alpha1";
-/// The `kind` of the documents that these types describe.
-pub const KIND: &str = "RegistryMirror";
-
-/// A pull-through cache of container registries on every node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct RegistryMirror {
-    /// Always `larder.dev/v1alpha1`.
-    pub api_version: String,
-    /// Always `RegistryMirror`.
-    pub kind: String,
-    /// The object's metadata.
-    pub metadata: Metadata,
-    /// What is mirrored and how.
-    pub spec: Spec,
-}
-
-/// The part of an object's metadata that matters here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Metadata {
-    /// The mirror's name: a DNS-1123 subdomain.
-    pub name: String,
-}
+#[cfg(feature = "k8s")]
+use crate::Status;
+use crate::{Node, Quantity};
 
 /// What is mirrored and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "k8s",
+    derive(kube::CustomResource, schemars::JsonSchema),
+    kube(
+        group = "larder.dev",
+        version = "v1alpha1",
+        kind = "RegistryMirror",
+        status = "Status",
+        shortname = "rmir",
+        category = "larder",
+        doc = "A pull-through cache of container registries on every node of the cluster.",
+        derive = "PartialEq",
+        printcolumn(
+            name = "Ready",
+            type_ = "string",
+            description = "Whether pulls go through the caches of all nodes.",
+            json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+        ),
+        printcolumn(
+            name = "Reason",
+            type_ = "string",
+            description = "Why, in one word.",
+            json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+        ),
+        printcolumn(
+            name = "Nodes",
+            type_ = "string",
+            description = "Nodes whose cache serves pulls, of those that should have one.",
+            json_path = ".status.nodes.summary"
+        ),
+        printcolumn(
+            name = "Registries",
+            type_ = "string",
+            description = "The registries that are mirrored.",
+            json_path = ".status.registries"
+        ),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+        printcolumn(
+            name = "Message",
+            type_ = "string",
+            description = "Why, in a sentence.",
+            json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+            priority = 1
+        )
+    )
+)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Spec {
     /// The registries that are mirrored, keyed by host. No other host is ever contacted.
@@ -44,10 +70,14 @@ pub struct Spec {
     /// How content is kept and verified.
     #[serde(skip_serializing_if = "is_default")]
     pub cache: Cache,
+    /// The cache's pods, and the runtime that pulls through them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub node: Node,
 }
 
 /// One registry, under the name that image references use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct Registry {
     /// The host of the image references that are served from here, such as `docker.io` or `registry.corp:5000`.
@@ -68,10 +98,39 @@ pub struct Registry {
     /// How long tags are trusted.
     #[serde(skip_serializing_if = "is_default")]
     pub tags: Tags,
+    /// Whether content that is not on the node yet is fetched.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mode: Mode,
+    /// Where the runtime turns when the cache has no answer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fallback: Fallback,
+}
+
+/// Whether a registry's content is fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
+pub enum Mode {
+    /// What is missing is fetched from the registry.
+    #[default]
+    Proxy,
+    /// Only what is on the node is served, and the registry is never contacted by the cache.
+    CacheOnly,
+}
+
+/// Where the runtime turns when the cache has no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
+pub enum Fallback {
+    /// To the registry itself, with the pod's own pull secrets.
+    #[default]
+    Registry,
+    /// Nowhere: the pull fails.
+    None,
 }
 
 /// A server that a registry's content is fetched from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct Endpoint {
     /// The server's address, `http` or `https`. A path is put before `/v2`.
@@ -89,6 +148,7 @@ pub struct Endpoint {
 
 /// A Secret and the repositories that it is used for. Every pod on the node may pull what it can read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct Credential {
     /// The name of a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`, or of an
@@ -101,6 +161,7 @@ pub struct Credential {
 
 /// How an endpoint's certificate is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct Tls {
     /// Certificate authorities that are trusted besides the system's.
@@ -113,6 +174,7 @@ pub struct Tls {
 
 /// Where certificate authorities are read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct CaBundle {
     /// The name of a ConfigMap whose key `ca.crt` holds PEM certificates.
@@ -121,6 +183,7 @@ pub struct CaBundle {
 
 /// Servers beyond the registry's own domain that its answers may point to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct Trust {
     /// Hosts, `host:port` or CIDRs of token servers that may receive the registry's credentials.
@@ -133,6 +196,7 @@ pub struct Trust {
 
 /// How long a registry's tags are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct Tags {
     /// How long a tag is served without asking the registry again, such as `5m`. Defaults to `5m`.
@@ -147,14 +211,40 @@ pub struct Tags {
 }
 
 /// How content is kept and verified.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct Cache {
+    /// The directory on each node that keeps the content.
+    pub path: String,
+    /// What becomes of a node's content when the mirror is deleted.
+    pub deletion_policy: DeletionPolicy,
     /// Blobs up to this size are verified whole before the answer begins. Defaults to `1Mi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_whole_up_to: Option<Quantity>,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            path: "/var/lib/larder".to_owned(),
+            deletion_policy: DeletionPolicy::default(),
+            verify_whole_up_to: None,
+        }
+    }
+}
+
+/// What becomes of a node's content when the mirror is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
+pub enum DeletionPolicy {
+    /// It is removed.
+    #[default]
+    Delete,
+    /// It stays, for a mirror with the same path to go on with.
+    Retain,
+}
+
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
