@@ -1,15 +1,19 @@
 //! Assembly: from the command line to a running cache, and back to nothing.
 
 mod background;
+mod judge;
 mod observe;
+mod probe;
 mod process;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use http::Request;
+use larder_crds::report::{NodeReport, Reason};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Report};
 use crate::cli::ServeOptions;
-use crate::conditions::Conditions;
+use crate::conditions::{self, Conditions};
 use crate::config::{self, Config};
 use crate::credentials::CredentialStore;
 use crate::fill::{self, Engine};
-use crate::http::{self as surface, ConnectionLimits};
+use crate::http::{self as surface, ConnectionLimits, Prover};
+use crate::identity::IdentityKey;
 use crate::metrics::Metrics;
 use crate::pull::{Cache, Targets};
 use crate::store::{self, Store};
@@ -83,6 +88,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The identity key cannot be made.
+    #[error("cannot keep the identity key in {directory}, given by --state-dir")]
+    Identity {
+        /// The directory.
+        directory: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// A task that had to end well did not.
     #[error("a task was lost at the start")]
     Lost(#[from] tokio::task::JoinError),
@@ -98,10 +112,8 @@ pub struct App {
     credentials: Arc<CredentialStore>,
     limits: Limits,
     options: ServeOptions,
-    runtime: TcpListener,
-    admin: TcpListener,
-    public: Option<TcpListener>,
-    addresses: Addresses,
+    listeners: Listeners,
+    identity: Option<IdentityKey>,
     started: Instant,
 }
 
@@ -136,7 +148,8 @@ impl App {
         let (store, ledger) = opened.await??;
         let metrics = Arc::new(Metrics::new()?);
         let conditions = Arc::new(Conditions::new());
-        let credentials = Arc::new(CredentialStore::new(Some(options.credentials_dir.clone())));
+        let credentials = CredentialStore::new(Some(options.credentials_dir.clone()));
+        let credentials = Arc::new(credentials.with_ca_file(options.ca_bundle.clone()));
         let engine = Engine::new(
             Arc::clone(&store),
             Arc::clone(&metrics),
@@ -161,20 +174,9 @@ impl App {
             ledger,
             Arc::clone(&metrics),
         );
-        let runtime = bind("--listen", options.listen).await?;
-        let admin = bind("--admin", options.admin).await?;
-        let public = match options.metrics {
-            Some(address) => Some(bind("--metrics", address).await?),
-            None => None,
-        };
-        let addresses = Addresses {
-            listen: local(&runtime, options.listen),
-            admin: local(&admin, options.admin),
-            metrics: public
-                .as_ref()
-                .zip(options.metrics)
-                .map(|(bound, asked)| local(bound, asked)),
-        };
+        let listeners = Listeners::bind(&options).await?;
+        // Only whoever holds the port makes a key: another process of this pod would take the old one's away.
+        let identity = options.state_dir.as_deref().map(identity_key).transpose()?;
         Ok(Self {
             cache,
             engine,
@@ -184,17 +186,15 @@ impl App {
             credentials,
             limits,
             options,
-            runtime,
-            admin,
-            public,
-            addresses,
+            listeners,
+            identity,
             started: Instant::now(),
         })
     }
 
     /// Where the listeners are bound: what was asked for, but for ports that the system chose.
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        self.listeners.addresses
     }
 
     /// Serves until `shutdown`, then lets pulls end within [`ConnectionLimits::drain`] and puts fills aside.
@@ -203,8 +203,13 @@ impl App {
         // Probes go on while pulls drain, so the admin listeners end last.
         let stop_admin = CancellationToken::new();
         let admin = self.admin_faces(ready.subscribe());
-        let admin_listener = serve_router(self.admin, admin.clone().admin_router(), stop_admin.clone());
+        let admin_listener = serve_router(
+            self.listeners.admin,
+            admin.clone().admin_router(),
+            stop_admin.clone(),
+        );
         let public_listener = self
+            .listeners
             .public
             .map(|listener| serve_router(listener, admin.metrics_router(), stop_admin.clone()));
         let background = Background {
@@ -219,12 +224,31 @@ impl App {
         };
         let background = tokio::spawn(background.run());
         let (cache, metrics) = (self.cache, self.metrics);
+        let prover = Arc::new(Prover::new(self.identity, ready.subscribe()));
         let answer = move |request: Request<_>| {
-            let (cache, metrics) = (cache.clone(), Arc::clone(&metrics));
-            async move { surface::answer(&cache, &metrics, request).await }
+            let (cache, metrics, prover) = (cache.clone(), Arc::clone(&metrics), Arc::clone(&prover));
+            async move {
+                match prover.answer(&request) {
+                    Some(proof) => proof,
+                    None => surface::answer(&cache, &metrics, request).await,
+                }
+            }
         };
-        tracing::info!(listen = %self.addresses.listen, admin = %self.addresses.admin, "serving");
-        let serving = surface::serve(self.runtime, self.limits.connections, shutdown.clone(), answer);
+        if let Some(address) = self
+            .listeners
+            .addresses
+            .metrics
+            .filter(|address| address.ip().is_unspecified())
+        {
+            tracing::warn!(%address, "--metrics is answered on every address of this machine: give one of them");
+        }
+        tracing::info!(listen = %self.listeners.addresses.listen, admin = %self.listeners.addresses.admin, "serving");
+        let serving = surface::serve(
+            self.listeners.runtime,
+            self.limits.connections,
+            shutdown.clone(),
+            answer,
+        );
         let draining = async {
             shutdown.cancelled().await;
             ready.send_replace(false);
@@ -242,18 +266,32 @@ impl App {
     }
 
     fn admin_faces(&self, ready: watch::Receiver<bool>) -> Admin {
-        let (cache, conditions) = (self.cache.clone(), Arc::clone(&self.conditions));
-        let report: Report = Arc::new(move || {
-            let config = cache.targets().config();
-            conditions.render(&config.name, config.generation())
-        });
         Admin {
-            listen: self.addresses.listen,
+            listen: self.listeners.addresses.listen,
             ready,
             metrics: Arc::clone(&self.metrics),
             status: self.status(),
-            conditions: report,
+            conditions: self.report(),
         }
+    }
+
+    fn report(&self) -> Report {
+        let (cache, board) = (self.cache.clone(), Arc::clone(&self.conditions));
+        let state_dir = self.options.state_dir.clone();
+        Arc::new(move || {
+            let config = cache.targets().config();
+            let node_config = state_dir.as_deref().and_then(|directory| {
+                let state = conditions::node_config_state(directory, jiff::Timestamp::now());
+                board.set(state.is_none(), Reason::NodeConfigStale, "", "");
+                state
+            });
+            let report = NodeReport {
+                mirror: config.uid.clone().unwrap_or_default(),
+                generation: config.object_generation,
+                ..NodeReport::default()
+            };
+            json!(conditions::assemble(report, board.snapshot(), node_config))
+        })
     }
 
     fn status(&self) -> Report {
@@ -272,6 +310,45 @@ impl App {
                 "store": {"blobs": totals.blobs, "bytes": totals.bytes},
                 "fills": engine.progress(),
             })
+        })
+    }
+}
+
+fn identity_key(directory: &Path) -> Result<IdentityKey, Error> {
+    IdentityKey::create(directory).map_err(|source| Error::Identity {
+        directory: directory.display().to_string(),
+        source,
+    })
+}
+
+struct Listeners {
+    runtime: TcpListener,
+    admin: TcpListener,
+    public: Option<TcpListener>,
+    addresses: Addresses,
+}
+
+impl Listeners {
+    async fn bind(options: &ServeOptions) -> Result<Self, Error> {
+        let runtime = bind("--listen", options.listen).await?;
+        let admin = bind("--admin", options.admin).await?;
+        let public = match options.metrics {
+            Some(address) => Some(bind("--metrics", address).await?),
+            None => None,
+        };
+        let addresses = Addresses {
+            listen: local(&runtime, options.listen),
+            admin: local(&admin, options.admin),
+            metrics: public
+                .as_ref()
+                .zip(options.metrics)
+                .map(|(bound, asked)| local(bound, asked)),
+        };
+        Ok(Self {
+            runtime,
+            admin,
+            public,
+            addresses,
         })
     }
 }

@@ -1,14 +1,16 @@
 //! The command line: what the program can be told, and the commands that need no server.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use larder_crds::names::{CACHE_MOUNT, CERTS_MOUNT, STATE_MOUNT};
 
 use crate::admin::reachable;
-use crate::config;
+use crate::{cache_dir, config};
 
 /// A verified, streaming pull-through cache for OCI registries.
 #[derive(Debug, Parser)]
@@ -30,8 +32,72 @@ pub enum Command {
         #[arg(long, value_name = "FILE", env = "LARDER_CONFIG")]
         config: PathBuf,
     },
+    /// Point the node's container runtime at the cache while the cache is well, until told to stop.
+    NodeConfig(NodeConfigOptions),
+    /// Exit with 0 if node-config has done all that this node allows.
+    Probe {
+        /// Where node-config keeps its state.
+        #[arg(long, value_name = "DIR", default_value = STATE_MOUNT, env = "LARDER_STATE_DIR")]
+        state_dir: PathBuf,
+    },
+    /// Give the cache directory to the user that the cache runs as.
+    Prepare {
+        /// Where content is kept.
+        #[arg(long, value_name = "DIR", default_value = CACHE_MOUNT, env = "LARDER_CACHE_DIR")]
+        cache_dir: PathBuf,
+    },
+    /// Remove the cache directory. What cannot be removed is said and left.
+    Purge {
+        /// Where content is kept.
+        #[arg(long, value_name = "DIR", default_value = CACHE_MOUNT, env = "LARDER_CACHE_DIR")]
+        cache_dir: PathBuf,
+    },
     /// Print the version.
     Version,
+}
+
+/// What is written where, and on whose behalf.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct NodeConfigOptions {
+    /// The RegistryMirror document that the cache serves.
+    #[arg(long, value_name = "FILE", env = "LARDER_CONFIG")]
+    pub config: PathBuf,
+    /// The directory in which the runtime looks for hosts.toml files.
+    #[arg(long, value_name = "DIR", default_value = CERTS_MOUNT, env = "LARDER_CERTS_DIR")]
+    pub certs_dir: PathBuf,
+    /// The directory of containerd's own configuration, which is only read; without it, it is not judged.
+    #[arg(long, value_name = "DIR", env = "LARDER_CONTAINERD_DIR")]
+    pub containerd_dir: Option<PathBuf>,
+    /// The cache, on this node's loopback address.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:5117",
+        env = "LARDER_CACHE"
+    )]
+    pub cache: CacheAddress,
+    /// Where the cache keeps its identity, and node-config its state.
+    #[arg(long, value_name = "DIR", default_value = STATE_MOUNT, env = "LARDER_STATE_DIR")]
+    pub state_dir: PathBuf,
+    /// Take back every file and stay, for the clean-up of a mirror.
+    #[arg(long, env = "LARDER_WITHDRAW")]
+    pub withdraw: bool,
+}
+
+/// An `http` address on loopback: what the runtime is pointed at must not leave the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheAddress(pub SocketAddr);
+
+impl FromStr for CacheAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address = text.strip_prefix("http://").and_then(|rest| rest.parse().ok());
+        address
+            .filter(|address: &SocketAddr| address.ip().is_loopback() && address.port() != 0)
+            .map(Self)
+            .ok_or("write a loopback address such as http://127.0.0.1:5117")
+    }
 }
 
 /// Where the server listens and what it works with.
@@ -45,6 +111,7 @@ pub struct ServeOptions {
         long,
         value_name = "ADDR",
         default_value = "127.0.0.1:5117",
+        value_parser = address,
         env = "LARDER_LISTEN"
     )]
     pub listen: SocketAddr,
@@ -53,11 +120,12 @@ pub struct ServeOptions {
         long,
         value_name = "ADDR",
         default_value = "127.0.0.1:5118",
+        value_parser = address,
         env = "LARDER_ADMIN"
     )]
     pub admin: SocketAddr,
     /// Where /livez, /readyz, /metrics and /conditions are answered to other machines.
-    #[arg(long, value_name = "ADDR", env = "LARDER_METRICS")]
+    #[arg(long, value_name = "ADDR", value_parser = address, env = "LARDER_METRICS")]
     pub metrics: Option<SocketAddr>,
     /// Where content is kept.
     #[arg(
@@ -75,6 +143,24 @@ pub struct ServeOptions {
         env = "LARDER_CREDENTIALS_DIR"
     )]
     pub credentials_dir: PathBuf,
+    /// Where the containers of a pod meet: the key that /larder/identity answers with, and the state of node-config.
+    #[arg(long, value_name = "DIR", env = "LARDER_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Certificate authorities (PEM) that are trusted for every registry beside the system's; read again when it changes.
+    #[arg(long, value_name = "FILE", env = "LARDER_CA_BUNDLE")]
+    pub ca_bundle: Option<PathBuf>,
+}
+
+/// `IP:PORT`. The brackets around an IPv6 address may be left out: kubelet puts a node's address in without them.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse::<SocketAddr>().or_else(|error| {
+        let unbracketed = text
+            .rsplit_once(':')
+            .and_then(|(ip, port)| Some((ip.parse::<Ipv6Addr>().ok()?, port.parse().ok()?)));
+        unbracketed
+            .map(|(ip, port): (_, u16)| (ip, port).into())
+            .ok_or_else(|| error.to_string())
+    })
 }
 
 /// How the process ends.
@@ -137,6 +223,29 @@ pub fn fail(error: &dyn std::error::Error, exit: Exit, err: &mut impl Write) -> 
     Ok(exit)
 }
 
+/// How a command ends that does one thing.
+///
+/// # Errors
+/// When `err` cannot be written to.
+pub fn end<E: std::error::Error>(result: Result<(), E>, err: &mut impl Write) -> io::Result<Exit> {
+    match result {
+        Ok(()) => Ok(Exit::Success),
+        Err(error) => fail(&error, Exit::Failure, err),
+    }
+}
+
+/// Removes the cache directory. Ends well all the same where that fails, because what runs after it restores the node,
+/// and must.
+///
+/// # Errors
+/// When `err` cannot be written to.
+pub fn purge(directory: &Path, err: &mut impl Write) -> io::Result<Exit> {
+    if let Err(error) = cache_dir::purge(directory) {
+        writeln!(err, "content is left in {}: {error}", directory.display())?;
+    }
+    Ok(Exit::Success)
+}
+
 /// What a person who has just started the server at a terminal can type next.
 pub fn next_steps(listen: SocketAddr) -> String {
     let cache = reachable(listen);
@@ -171,6 +280,8 @@ mod tests {
             metrics: None,
             cache_dir: "/var/lib/larder".into(),
             credentials_dir: "/etc/larder/credentials".into(),
+            state_dir: None,
+            ca_bundle: None,
         };
         assert_eq!(serve(&[]).unwrap(), expected);
     }
@@ -180,6 +291,21 @@ mod tests {
         let options = serve(&["--listen", "[::1]:5117", "--metrics=[::]:5119"]).unwrap();
         assert_eq!(options.listen, "[::1]:5117".parse().unwrap());
         assert_eq!(options.metrics, Some("[::]:5119".parse().unwrap()));
+        for (text, expected) in [
+            ("fd00::7:5119", "[fd00::7]:5119"),
+            ("::1:5119", "[::1]:5119"),
+            ("10.0.0.7:5119", "10.0.0.7:5119"),
+        ] {
+            let options = serve(&["--metrics", text]).unwrap();
+            assert_eq!(options.metrics, Some(expected.parse().unwrap()), "{text}");
+        }
+        for wrong in [":5119", "fd00::7", "localhost:5119", "fd00::7:99999"] {
+            assert_eq!(
+                serve(&["--metrics", wrong]).unwrap_err().exit_code(),
+                2,
+                "{wrong}"
+            );
+        }
         assert_eq!(serve(&["--listen", "5117"]).unwrap_err().exit_code(), 2);
     }
 

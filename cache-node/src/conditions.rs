@@ -1,45 +1,37 @@
-//! The reasons why pulls may not work, kept in memory until they clear, for the operator to collect.
+//! The reasons why pulls may not go through the cache, kept in memory until they clear, for the operator to collect.
 //!
-//! Reasons and registries are all that is kept: no repository, tag or digest ever gets here.
+//! Reasons, registries and the names of Secrets and ConfigMaps are all that is kept: no repository, tag or digest ever
+//! gets here.
+
+mod report;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{Timestamp, Unit};
-use serde::{Serialize, Serializer};
+use larder_crds::report::{NodeCondition, Reason};
 
-/// The most reasons kept, so that the rendered board stays under 16 KiB with the longest host names.
-pub const CONDITIONS_MAX: usize = 32;
+pub use report::{assemble, node_config_state};
 
-/// Something that keeps pulls from one registry from working.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Reason {
-    /// A Secret that the configuration names is not there, or has none of the keys that we can read.
-    CredentialsMissing,
-    /// The registry or its token service refused the credentials.
-    CredentialsRefused,
-    /// The registry, its token service or its content hosts do not answer.
-    UpstreamUnreachable,
-    /// The registry asks us to come back later.
-    RateLimited,
+/// The most reasons kept. The configuration's own bounds keep their number below it but for absurd ones.
+const CONDITIONS_MAX: usize = 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    reason: Reason,
+    registry: String,
+    object: String,
 }
 
-/// One reason that stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Condition {
-    /// What is wrong.
-    pub reason: Reason,
-    /// With which registry, as the configuration calls it.
-    pub registry: String,
-    /// How often it was seen since then.
-    pub count: u64,
-    /// When it was first seen, in whole seconds.
-    #[serde(serialize_with = "as_text")]
-    pub since: Timestamp,
-}
-
-fn as_text<S: Serializer>(since: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(since)
+impl Key {
+    fn new(reason: Reason, registry: &str, object: &str) -> Self {
+        let (registry, object) = (registry.to_owned(), object.to_owned());
+        Self {
+            reason,
+            registry,
+            object,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -48,9 +40,9 @@ struct Sighting {
     since: Timestamp,
 }
 
-/// The reasons that stand, at most [`CONDITIONS_MAX`] of them.
+/// The reasons that stand. `registry` and `object` are those of [`NodeCondition`], empty where there is none.
 #[derive(Default)]
-pub struct Conditions(Mutex<BTreeMap<(Reason, String), Sighting>>);
+pub struct Conditions(Mutex<BTreeMap<Key, Sighting>>);
 
 impl Conditions {
     /// An empty board.
@@ -58,10 +50,10 @@ impl Conditions {
         Self::default()
     }
 
-    /// Notes that `reason` was seen with `registry`. A full board takes no new ones: the old ones explain enough.
-    pub fn raise(&self, reason: Reason, registry: &str) {
+    /// Notes that `reason` was seen. A full board takes no new ones: the old ones explain enough.
+    pub fn raise(&self, reason: Reason, registry: &str, object: &str) {
         let mut board = self.lock();
-        let key = (reason, registry.to_owned());
+        let key = Key::new(reason, registry, object);
         if let Some(sighting) = board.get_mut(&key) {
             sighting.count = sighting.count.saturating_add(1);
         } else if board.len() < CONDITIONS_MAX {
@@ -71,35 +63,48 @@ impl Conditions {
         }
     }
 
-    /// Notes that `reason` no longer stands for `registry`.
-    pub fn clear(&self, reason: Reason, registry: &str) {
-        self.lock().remove(&(reason, registry.to_owned()));
+    /// Notes that `reason` no longer stands.
+    pub fn clear(&self, reason: Reason, registry: &str, object: &str) {
+        self.lock().remove(&Key::new(reason, registry, object));
     }
 
-    /// Forgets registries that a new configuration no longer names.
-    pub fn retain(&self, is_configured: impl Fn(&str) -> bool) {
-        self.lock().retain(|(_, registry), _| is_configured(registry));
+    /// Notes whether `reason` stands.
+    pub fn set(&self, stands: bool, reason: Reason, registry: &str, object: &str) {
+        if stands {
+            self.raise(reason, registry, object);
+        } else {
+            self.clear(reason, registry, object);
+        }
+    }
+
+    /// Whether any of `reasons` stands for `registry`.
+    pub fn stands(&self, reasons: &[Reason], registry: &str) -> bool {
+        let board = self.lock();
+        board
+            .keys()
+            .any(|key| key.registry == registry && reasons.contains(&key.reason))
+    }
+
+    /// Forgets what a new configuration no longer names: `is_configured` is asked about registry and object.
+    pub fn retain(&self, is_configured: impl Fn(&str, &str) -> bool) {
+        self.lock()
+            .retain(|key, _| key.registry.is_empty() || is_configured(&key.registry, &key.object));
     }
 
     /// Everything that stands, in a fixed order.
-    pub fn snapshot(&self) -> Vec<Condition> {
-        self.lock()
-            .iter()
-            .map(|((reason, registry), sighting)| Condition {
-                reason: *reason,
-                registry: registry.clone(),
-                count: sighting.count,
-                since: sighting.since,
-            })
-            .collect()
+    pub fn snapshot(&self) -> Vec<NodeCondition> {
+        let board = self.lock();
+        let conditions = board.iter().map(|(key, sighting)| NodeCondition {
+            reason: key.reason.as_str().to_owned(),
+            registry: key.registry.clone(),
+            object: key.object.clone(),
+            count: sighting.count,
+            since: sighting.since.to_string(),
+        });
+        conditions.collect()
     }
 
-    /// The answer of `/conditions` for the mirror and the generation of its configuration that is loaded.
-    pub fn render(&self, mirror: &str, generation: &str) -> serde_json::Value {
-        serde_json::json!({"mirror": mirror, "generation": generation, "conditions": self.snapshot()})
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Reason, String), Sighting>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Sighting>> {
         // Every change is a single step, so a panic elsewhere leaves the board whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,53 +114,54 @@ impl Conditions {
 mod tests {
     use super::*;
 
+    fn seen(conditions: &Conditions) -> Vec<(String, String, u64)> {
+        let snapshot = conditions.snapshot().into_iter();
+        snapshot.map(|c| (c.reason, c.object, c.count)).collect()
+    }
+
     #[test]
     fn a_reason_counts_until_it_clears() {
         let conditions = Conditions::new();
-        conditions.raise(Reason::RateLimited, "up.test");
-        conditions.raise(Reason::CredentialsMissing, "up.test");
-        conditions.raise(Reason::RateLimited, "up.test");
-        let seen: Vec<_> = conditions
-            .snapshot()
-            .iter()
-            .map(|c| (c.reason, c.count))
-            .collect();
-        assert_eq!(seen, [(Reason::CredentialsMissing, 1), (Reason::RateLimited, 2)]);
-        conditions.clear(Reason::RateLimited, "other.test");
-        conditions.clear(Reason::RateLimited, "up.test");
-        assert_eq!(conditions.snapshot().len(), 1);
-        conditions.retain(|registry| registry == "other.test");
-        assert_eq!(conditions.snapshot(), []);
+        conditions.raise(Reason::RateLimited, "up.test", "");
+        conditions.raise(Reason::CredentialsMissing, "up.test", "two");
+        conditions.raise(Reason::CredentialsMissing, "up.test", "one");
+        conditions.raise(Reason::RateLimited, "up.test", "");
+        conditions.raise(Reason::DiskFull, "", "");
+        let missing = |name: &str| ("CredentialsMissing".to_owned(), name.to_owned(), 1);
+        let limited = ("RateLimited".to_owned(), String::new(), 2);
+        let full = ("DiskFull".to_owned(), String::new(), 1);
+        assert_eq!(
+            seen(&conditions),
+            [missing("one"), missing("two"), limited, full.clone()]
+        );
+        assert!(conditions.stands(&[Reason::RateLimited], "up.test"));
+        assert!(!conditions.stands(&[Reason::RateLimited], "other.test"));
+        conditions.clear(Reason::RateLimited, "other.test", "");
+        conditions.set(false, Reason::RateLimited, "up.test", "");
+        conditions.retain(|registry, object| registry == "up.test" && object == "two");
+        assert_eq!(seen(&conditions), [missing("two"), full.clone()]);
+        conditions.retain(|_, _| false);
+        assert_eq!(
+            seen(&conditions),
+            [full],
+            "what is about no registry is no configuration's"
+        );
     }
 
     #[test]
-    fn the_json_has_whole_seconds_and_the_reasons_names() {
+    fn the_time_is_in_whole_seconds() {
         let conditions = Conditions::new();
-        conditions.raise(Reason::UpstreamUnreachable, "up.test");
-        let json = conditions.render("default", "7");
-        assert_eq!(
-            (&json["mirror"], &json["generation"]),
-            (&"default".into(), &"7".into())
-        );
-        let condition = &json["conditions"][0];
-        assert_eq!(condition["reason"], "UpstreamUnreachable");
-        assert_eq!(
-            (&condition["registry"], &condition["count"]),
-            (&"up.test".into(), &1.into())
-        );
-        assert_eq!(
-            condition["since"].as_str().unwrap().len(),
-            "2026-01-01T00:00:00Z".len()
-        );
+        conditions.raise(Reason::UpstreamUnreachable, "up.test", "");
+        let since = &conditions.snapshot()[0].since;
+        assert_eq!(since.len(), "2026-01-01T00:00:00Z".len(), "{since}");
     }
 
     #[test]
-    fn a_full_board_stays_small() {
+    fn a_full_board_stays_bounded() {
         let conditions = Conditions::new();
         for i in 0..2 * CONDITIONS_MAX {
-            conditions.raise(Reason::CredentialsRefused, &format!("{i:0>253}"));
+            conditions.raise(Reason::CredentialsRefused, &i.to_string(), "");
         }
         assert_eq!(conditions.snapshot().len(), CONDITIONS_MAX);
-        assert!(conditions.render(&"m".repeat(253), "7").to_string().len() <= 16 * 1024);
     }
 }

@@ -15,6 +15,7 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_crds::{DeletionPolicy, Fallback, Mode, Node};
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 
@@ -37,6 +38,16 @@ const GENERATION_BYTES: usize = 8;
 pub struct Config {
     /// The mirror's name.
     pub name: String,
+    /// The object's UID in its cluster; standalone there is none.
+    pub uid: Option<String>,
+    /// The object's generation in its cluster; standalone there is none.
+    pub object_generation: Option<i64>,
+    /// The directory on the node that the cache directory is; the process knows it under the name of `--cache-dir`.
+    pub cache_path: String,
+    /// What becomes of the content when the mirror is deleted.
+    pub deletion_policy: DeletionPolicy,
+    /// What the mirror makes of its nodes.
+    pub node: Node,
     /// The registries, in the order of the document; their hosts differ.
     pub registries: Vec<Arc<Registry>>,
     /// Blobs up to this size in bytes are verified whole before the answer begins.
@@ -55,6 +66,10 @@ pub struct Registry {
     pub endpoint: Endpoint,
     /// How long tags are trusted.
     pub tags: TagPolicy,
+    /// Whether content that is not here is fetched.
+    pub mode: Mode,
+    /// Where the runtime turns when there is no answer here.
+    pub fallback: Fallback,
 }
 
 /// A server that content is fetched from.

@@ -22,6 +22,8 @@ const USERNAME_KEY: &str = "username";
 const PASSWORD_KEY: &str = "password";
 const TOKEN_KEY: &str = "token";
 const CA_KEY: &str = "ca.crt";
+/// The name under which `--ca-bundle` is kept: none that an object can have.
+const CA_FILE: &str = "";
 const KEYS: [&str; 5] = [DOCKER_CONFIG_KEY, USERNAME_KEY, PASSWORD_KEY, TOKEN_KEY, CA_KEY];
 
 /// What proves to a registry who we are.
@@ -99,6 +101,7 @@ pub struct CredentialStore {
 #[derive(Debug)]
 struct Shared {
     dir: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     /// What was asked for. Names come from the configuration, which bounds their number.
     entries: Mutex<HashMap<String, Entry>>,
 }
@@ -116,6 +119,19 @@ impl CredentialStore {
         Self {
             shared: Arc::new(Shared {
                 dir,
+                ca_file: None,
+                entries: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The same, still empty, with certificate authorities for every registry in `path`, a PEM file.
+    #[must_use]
+    pub fn with_ca_file(self, path: Option<PathBuf>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                dir: self.shared.dir.clone(),
+                ca_file: path,
                 entries: Mutex::default(),
             }),
         }
@@ -165,6 +181,25 @@ impl CredentialStore {
         Ok(files.get(name, CA_KEY)?.map(|pem| pem.expose_secret().to_vec()))
     }
 
+    /// Whether a file with certificate authorities for every registry was named.
+    pub fn has_ca_file(&self) -> bool {
+        self.shared.ca_file.is_some()
+    }
+
+    /// The content of the file with certificate authorities for every registry, if one was named; within it, as
+    /// [`ca_bundle`](Self::ca_bundle).
+    pub async fn ca_file(&self) -> Option<Result<Option<Vec<u8>>, Error>> {
+        let path = self.shared.ca_file.clone()?;
+        let files = self.entry(CA_FILE, move || files::read_ca_file(&path)).await;
+        let pem = files.get("--ca-bundle", CA_KEY);
+        Some(pem.map(|pem| pem.map(|pem| pem.expose_secret().to_vec())))
+    }
+
+    /// The [`generation`](Self::generation) of that file.
+    pub fn ca_file_generation(&self) -> u64 {
+        self.generation(CA_FILE)
+    }
+
     /// Grows when the Secret or ConfigMap changes; what was derived from an older generation should be dropped.
     /// 0 until it is asked for.
     pub fn generation(&self, name: &str) -> u64 {
@@ -174,15 +209,17 @@ impl CredentialStore {
     /// Reads everything that was asked for again. A change counts once two successive calls have seen it, so
     /// that files that are just being written are not taken for the whole.
     pub async fn refresh(&self) {
-        let Some(dir) = self.shared.dir.clone() else {
-            return;
-        };
         let names: Vec<String> = self.entries().keys().cloned().collect();
+        let shared = Arc::clone(&self.shared);
         let read = tokio::task::spawn_blocking(move || {
-            names
-                .into_iter()
-                .map(|name| (read_files(&dir.join(&name)), name))
-                .collect::<Vec<_>>()
+            let read = |name: String| {
+                let files = match (name.as_str(), &shared.ca_file, &shared.dir) {
+                    (CA_FILE, Some(path), _) => files::read_ca_file(path),
+                    (_, _, dir) => read_files(&dir.as_ref()?.join(&name)),
+                };
+                Some((files, name))
+            };
+            names.into_iter().filter_map(read).collect::<Vec<_>>()
         });
         for (files, name) in read.await.unwrap_or_default() {
             let mut entries = self.entries();
@@ -219,20 +256,23 @@ impl CredentialStore {
                 name: name.to_owned(),
             });
         };
-        if let Some(entry) = self.entries().get(name) {
-            return Ok(Arc::clone(&entry.files));
-        }
         let path = dir.join(name);
-        let read = tokio::task::spawn_blocking(move || read_files(&path)).await;
+        Ok(self.entry(name, move || read_files(&path)).await)
+    }
+
+    /// What is kept under `name`; the first time, what `read` finds.
+    async fn entry(&self, name: &str, read: impl FnOnce() -> Files + Send + 'static) -> Arc<Files> {
+        if let Some(entry) = self.entries().get(name) {
+            return Arc::clone(&entry.files);
+        }
+        let read = tokio::task::spawn_blocking(read).await;
         let files = Arc::new(read.unwrap_or_else(|_| Files::unreadable(std::io::ErrorKind::Interrupted)));
         let entry = Entry {
             files: Arc::clone(&files),
             settled: Settled::new(Some(Arc::clone(&files))),
             generation: 1,
         };
-        Ok(Arc::clone(
-            &self.entries().entry(name.to_owned()).or_insert(entry).files,
-        ))
+        Arc::clone(&self.entries().entry(name.to_owned()).or_insert(entry).files)
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {

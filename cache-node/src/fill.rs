@@ -9,10 +9,12 @@ mod inspect;
 mod plan;
 mod proof;
 mod reader;
+mod readers;
 mod run;
 mod segment;
 mod source;
 mod state;
+mod window;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,13 +27,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::oci::Digest;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 pub use error::{Error, Fault};
 pub use inspect::Expectation;
 pub use reader::{Content, Reader, UNPROVED_BYTES_MAX};
 pub use source::{Opened, Source, UpstreamBlob};
-use state::Fill;
+use state::{Fill, Place};
+use window::Window;
 
 /// The engine's deadlines and bounds.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ pub struct Limits {
     pub backoff: Duration,
     /// The longest pause between attempts.
     pub backoff_max: Duration,
+    /// How long the slowest reader may hold up others while the disk takes no content.
+    pub laggard: Duration,
     /// How long a fill goes on without readers.
     pub unread: Duration,
     /// The same for one that is large and far from done.
@@ -72,6 +77,7 @@ impl Default for Limits {
             resumes: 8,
             backoff: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
+            laggard: Duration::from_secs(10),
             unread: Duration::from_secs(600),
             unread_large: Duration::from_secs(10),
         }
@@ -102,6 +108,31 @@ enum Slot {
     /// Its partial is being opened.
     Opening,
     Running(Arc<Fill>),
+}
+
+/// What a reader came for.
+struct Wanted {
+    digest: Digest,
+    from: u64,
+    registry: Arc<str>,
+    expectation: Expectation,
+}
+
+/// Where a new fill may put its bytes. Blocks.
+fn place(store: &Store, digest: &Digest, length: Option<u64>) -> Result<Place, Error> {
+    if store.takes_content() {
+        match store.partial(digest) {
+            Ok(partial) => return Ok(Place::Disk(partial)),
+            Err(error) if store.note_failure(&error, length.unwrap_or_default()) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let window = Window::new().map_err(|source| store::Error::Io {
+        action: "get memory for",
+        path: digest.to_string(),
+        source,
+    });
+    Ok(Place::Memory(window?))
 }
 
 /// One running fill, for people.
@@ -139,50 +170,65 @@ impl Engine {
         }
     }
 
-    /// The blob, if it is stored or on its way. Such a blob is never refused for load.
-    pub fn find(&self, digest: &Digest) -> Option<Content> {
+    /// The blob, if it is stored or on its way, for a reader who wants no byte before `from`. Such a blob is never refused
+    /// for load.
+    pub fn find(&self, digest: &Digest, from: u64) -> Option<Content> {
         if let Some(blob) = self.inner.store.blob(digest) {
             return Some(Content::Stored(blob));
         }
         match self.slots().get(digest) {
-            Some(Slot::Running(fill)) if fill.is_alive() => Some(self.reader(fill)),
+            Some(Slot::Running(fill)) if fill.is_alive() && fill.has_from(from) => {
+                Some(self.reader(fill, from))
+            }
             _ => None,
         }
     }
 
-    /// The blob: stored, on its way, or now started from `source`.
+    /// The blob: stored, on its way, or now started from `source`, for a reader who wants no byte before `from`.
     ///
     /// # Errors
     /// [`Error::Busy`] when too many other fills run, [`Error::Store`] when there is no place for it.
     pub async fn open(
         &self,
         digest: &Digest,
+        from: u64,
         registry: &Arc<str>,
         expectation: Expectation,
         source: Arc<dyn Source>,
     ) -> Result<Content, Error> {
         let mut slots_changed = self.inner.slots_changed.subscribe();
         loop {
-            if let Some(content) = self.find(digest) {
+            if let Some(content) = self.find(digest, from) {
                 return Ok(content);
             }
             let permit = Arc::clone(&self.inner.permits).acquire_owned();
             let Ok(Ok(permit)) = tokio::time::timeout(self.inner.limits.head / 2, permit).await else {
-                return self.find(digest).ok_or(Error::Busy);
+                return self.find(digest, from).ok_or(Error::Busy);
             };
-            if !self.reserve(digest) {
+            if !self.reserve(digest, from) {
                 // Somebody opens this partial now, or is about to leave it.
                 drop(permit);
                 let _ = slots_changed.changed().await;
                 continue;
             }
-            return self.start(digest, registry, expectation, source, permit).await;
+            let wanted = Wanted {
+                digest: *digest,
+                from,
+                registry: Arc::clone(registry),
+                expectation,
+            };
+            return self.start(wanted, source, permit).await;
         }
     }
 
-    fn reserve(&self, digest: &Digest) -> bool {
+    fn reserve(&self, digest: &Digest, from: u64) -> bool {
         let mut slots = self.slots();
-        let is_free = !slots.contains_key(digest);
+        let is_free = match slots.get(digest) {
+            None => true,
+            Some(Slot::Opening) => false,
+            // It has nothing on disk, and goes on for those who read from it.
+            Some(Slot::Running(fill)) => fill.is_alive() && !fill.has_from(from),
+        };
         if is_free {
             slots.insert(*digest, Slot::Opening);
         }
@@ -192,18 +238,15 @@ impl Engine {
     /// Starts a fill in the slot that the caller has reserved.
     async fn start(
         &self,
-        digest: &Digest,
-        registry: &Arc<str>,
-        expectation: Expectation,
+        wanted: Wanted,
         source: Arc<dyn Source>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Content, Error> {
         // A task of its own: the slot must not stay reserved when the client leaves here.
-        let (engine, digest, registry) = (self.clone(), *digest, Arc::clone(registry));
+        let engine = self.clone();
         let started = self.inner.tasks.spawn(async move {
-            let content = engine
-                .fill_slot(&digest, registry, expectation, source, permit)
-                .await;
+            let digest = wanted.digest;
+            let content = engine.fill_slot(wanted, source, permit).await;
             if !matches!(content, Ok(Content::Filling(_))) {
                 engine.slots().remove(&digest);
             }
@@ -217,23 +260,28 @@ impl Engine {
 
     async fn fill_slot(
         &self,
-        digest: &Digest,
-        registry: Arc<str>,
-        expectation: Expectation,
+        wanted: Wanted,
         source: Arc<dyn Source>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Content, Error> {
+        let Wanted {
+            digest,
+            from,
+            registry,
+            expectation,
+        } = wanted;
         // The one before may have completed it between the caller's look and its reservation.
-        if let Some(blob) = self.inner.store.blob(digest) {
+        if let Some(blob) = self.inner.store.blob(&digest) {
             return Ok(Content::Stored(blob));
         }
-        let (store, wanted) = (Arc::clone(&self.inner.store), *digest);
-        let partial = tokio::task::spawn_blocking(move || store.partial(&wanted)).await;
-        let partial = partial.map_err(|_| Error::Stalled("the opening task was lost"))??;
-        let limits = Arc::clone(&self.inner.limits);
-        let fill = Arc::new(Fill::new(partial, registry, source, expectation, limits));
-        let content = self.reader(&fill);
-        self.slots().insert(*digest, Slot::Running(Arc::clone(&fill)));
+        let store = Arc::clone(&self.inner.store);
+        let place = tokio::task::spawn_blocking(move || place(&store, &digest, expectation.length)).await;
+        let place = place.map_err(|_| Error::Stalled("the opening task was lost"))??;
+        let (store, limits) = (Arc::clone(&self.inner.store), Arc::clone(&self.inner.limits));
+        let fill = Fill::new(store, digest, place, registry, source, expectation, limits);
+        let fill = Arc::new(fill);
+        let content = self.reader(&fill, from);
+        self.slots().insert(digest, Slot::Running(Arc::clone(&fill)));
         let engine = self.clone();
         self.inner.tasks.spawn(async move {
             engine.drive(fill).await;
@@ -253,6 +301,7 @@ impl Engine {
                 continue;
             }
             let label = match &ending {
+                run::Ending::Proved if fill.window().is_some() => "uncached",
                 run::Ending::Proved => "complete",
                 run::Ending::Mismatch(_) => "mismatch",
                 run::Ending::Failed(error) => error.metric_label(),
@@ -262,8 +311,8 @@ impl Engine {
                 tracing::warn!(digest = %fill.digest, registry = %fill.registry,
                     error = error as &dyn std::error::Error, "fill failed");
             }
-            run::settle(&fill, ending, &self.inner.store).await;
-            self.slots().remove(&fill.digest);
+            run::settle(&fill, ending).await;
+            self.remove(&fill);
             self.inner.slots_changed.send_replace(());
             self.inner
                 .metrics
@@ -276,11 +325,19 @@ impl Engine {
     fn remove_if_unread(&self, fill: &Arc<Fill>) -> bool {
         let _slots = self.slots();
         let mut shared = fill.shared();
-        if shared.readers > 0 {
+        if shared.readers.count() > 0 {
             return false;
         }
         shared.phase = state::Phase::Failed(Error::Paused);
         true
+    }
+
+    /// Another one may have taken the slot of one in memory.
+    fn remove(&self, fill: &Arc<Fill>) {
+        let mut slots = self.slots();
+        if matches!(slots.get(&fill.digest), Some(Slot::Running(other)) if Arc::ptr_eq(other, fill)) {
+            slots.remove(&fill.digest);
+        }
     }
 
     /// Whether the process is ending.
@@ -314,8 +371,8 @@ impl Engine {
         self.inner.verify_whole_up_to.load(Ordering::Relaxed)
     }
 
-    fn reader(&self, fill: &Arc<Fill>) -> Content {
-        Content::Filling(Reader::new(Arc::clone(fill), self.clone()))
+    fn reader(&self, fill: &Arc<Fill>, from: u64) -> Content {
+        Content::Filling(Reader::new(Arc::clone(fill), self.clone(), from))
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<Digest, Slot>> {

@@ -8,6 +8,7 @@ pub mod route;
 
 mod access_log;
 mod content;
+mod identity;
 mod listener;
 mod refusal;
 
@@ -25,6 +26,7 @@ use access_log::Access;
 use error::{Error, ErrorCode, Status};
 use route::{Resource, Route, Selector};
 
+pub use identity::Prover;
 pub use listener::{ConnectionLimits, serve};
 
 /// Tells docker 19.03 that this is a registry of the second generation.
@@ -109,7 +111,9 @@ async fn resource(
             content::head(digest, length, headers)
         }
         Resource::Blob { repo, digest } => {
-            let opened = cache.blob(target, repo, digest).await;
+            let opened = cache
+                .blob(target, repo, digest, content::first_byte(headers))
+                .await;
             let (blob, length, origin) = opened.map_err(|error| refusal::from_pull(&error, Subject::Blob))?;
             access.origin(origin);
             content::get(digest, blob, length, headers)

@@ -5,15 +5,19 @@
 
 pub mod admin;
 pub mod app;
+pub mod cache_dir;
 pub mod cli;
 pub mod conditions;
 pub mod config;
 pub mod credentials;
 pub mod fill;
 pub mod http;
+pub mod identity;
 pub mod metrics;
+pub mod node_config;
 pub mod oci;
 pub mod pull;
+pub mod signals;
 pub mod store;
 pub mod tags;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use cache_node::cli::{self, Cli, Command, Exit};
-use cache_node::{app, telemetry};
+use cache_node::{app, cache_dir, node_config, telemetry};
 use clap::Parser as _;
 
 /// musl's own takes three times the processor time for a pull (docs/adr/007-allocator.md).
@@ -21,6 +21,13 @@ fn main() -> ExitCode {
             Ok(()) => app::run(options, err),
             Err(error) => cli::fail(&error, Exit::Usage, err),
         },
+        Command::NodeConfig(options) => match telemetry::init() {
+            Ok(()) => node_config::run(options, err),
+            Err(error) => cli::fail(&error, Exit::Usage, err),
+        },
+        Command::Probe { state_dir } => cli::end(node_config::probe(&state_dir), err),
+        Command::Prepare { cache_dir } => cli::end(cache_dir::prepare(&cache_dir), err),
+        Command::Purge { cache_dir } => cli::purge(&cache_dir, err),
         Command::Check { config } => cli::check(&config, out, err),
         Command::Version => cli::version(out),
     };

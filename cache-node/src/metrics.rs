@@ -58,6 +58,7 @@ struct Local {
     store_bytes: IntGauge,
     store_blobs: IntGauge,
     store_partials: IntGauge,
+    store_full: IntGauge,
 }
 
 impl Clients {
@@ -156,6 +157,11 @@ impl Local {
                 "Complete manifests and blobs on disk",
             )?,
             store_partials: gauge(registry, "larder_store_partials", "Incomplete blobs on disk")?,
+            store_full: gauge(
+                registry,
+                "larder_store_full",
+                "1 while the disk takes no content and pulls go on without being kept, else 0",
+            )?,
         })
     }
 }
@@ -277,6 +283,11 @@ impl Metrics {
         self.local.store_bytes.set(clamp(bytes));
         self.local.store_blobs.set(clamp(blobs));
         self.local.store_partials.set(clamp(partials));
+    }
+
+    /// Whether the disk takes no content.
+    pub fn set_store_full(&self, is_full: bool) {
+        self.local.store_full.set(is_full.into());
     }
 
     /// Everything in Prometheus' text format.

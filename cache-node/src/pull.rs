@@ -126,7 +126,9 @@ impl Cache {
         self.inner.descriptors.learn(manifest);
         let (store, kept) = (Arc::clone(&self.inner.store), manifest.clone());
         let put = tokio::task::spawn_blocking(move || store.put_manifest(&kept)).await;
-        if let Ok(Err(error)) = put {
+        if let Ok(Err(error)) = put
+            && !self.inner.store.note_failure(&error, manifest.body.len() as u64)
+        {
             tracing::error!(digest = %manifest.digest, error = &error as &dyn std::error::Error,
                 "a verified manifest could not be kept");
         }

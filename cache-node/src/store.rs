@@ -12,6 +12,7 @@ mod partial;
 mod range_set;
 mod read;
 mod seal;
+mod trouble;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -94,6 +95,7 @@ pub struct Store {
     layout: Layout,
     blobs: RwLock<HashMap<Digest, Fingerprint>>,
     media_types: RwLock<HashMap<Digest, MediaType>>,
+    trouble: trouble::Trouble,
 }
 
 impl Store {
@@ -118,6 +120,7 @@ impl Store {
             layout,
             blobs: RwLock::new(blobs),
             media_types: RwLock::new(media_types),
+            trouble: trouble::Trouble::default(),
         };
         store.layout.sweep_partials(|digest| store.contains(digest))?;
         Ok(store)

@@ -16,6 +16,7 @@ mod headers;
 mod identity;
 mod limits;
 pub mod listing;
+mod probe;
 mod realm;
 mod refusal;
 mod resolve;
@@ -36,6 +37,7 @@ use crate::oci::{Digest, MediaType, Reference, RepoName};
 pub use answer::{BlobBody, Listing, Manifest, ManifestHead, Page, RangeRequest, Validator};
 pub use error::{Error, Kind};
 pub use limits::{Limits, NoObserver, Observer, RequestKind};
+pub use transport::authorities;
 
 use exchange::{Answer, Exchange, Request};
 use governor::Permit;

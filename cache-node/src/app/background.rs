@@ -1,15 +1,17 @@
 //! What goes on beside serving: configuration, credentials and totals are looked at again and again.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_crds::report::Reason;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::conditions::{Conditions, Reason};
-use crate::config::{self, Config, Registry, Reload};
+use super::judge::Judge;
+use super::probe::Probes;
+use crate::conditions::Conditions;
+use crate::config::{self, Config, Reload};
 use crate::credentials::CredentialStore;
 use crate::fill::Engine;
 use crate::metrics::Metrics;
@@ -37,20 +39,37 @@ impl Background {
     /// Never returns.
     pub(super) async fn run(self) {
         let (sender, changes) = watch::channel(self.cache.targets().config());
+        let judge = Judge {
+            cache: self.cache.clone(),
+            credentials: Arc::clone(&self.credentials),
+            conditions: Arc::clone(&self.conditions),
+            poll: self.poll,
+        };
+        let probes = Probes {
+            cache: self.cache.clone(),
+            credentials: Arc::clone(&self.credentials),
+            conditions: Arc::clone(&self.conditions),
+            poll: self.poll,
+        };
         tokio::join!(
             self.watch_config(sender),
             self.apply(changes),
             self.count(),
             self.credentials.watch(self.poll),
-            self.judge_credentials(),
+            self.watch_disk(),
+            judge.run(),
+            probes.run(),
         );
     }
 
     async fn watch_config(&self, publish: watch::Sender<Arc<Config>>) {
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, conditions) = (Arc::clone(&self.metrics), Arc::clone(&self.conditions));
         match self.config.clone() {
             Some(path) => {
-                let report = move |reload| metrics.config_reloaded(reload == Reload::Applied);
+                let report = move |reload| {
+                    metrics.config_reloaded(reload == Reload::Applied);
+                    conditions.set(reload == Reload::Refused, Reason::ConfigInvalid, "", "");
+                };
                 config::watch(path, self.poll, publish, report).await;
             }
             None => std::future::pending().await,
@@ -62,13 +81,27 @@ impl Background {
             let config = Arc::clone(&changes.borrow_and_update());
             self.engine
                 .set_verify_whole_up_to(config.verify_whole_up_to_bytes);
-            self.conditions
-                .retain(|registry| config.registry(registry).is_some());
             if let Err(error) = self.cache.targets().reload(config) {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "configuration not applied"
                 );
+            }
+        }
+    }
+
+    /// Says whether the disk takes content, and while it does not, finds out when it does again.
+    async fn watch_disk(&self) {
+        let mut ticks = tokio::time::interval(self.poll);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let is_full = !self.store.takes_content();
+            self.conditions.set(is_full, Reason::DiskFull, "", "");
+            self.metrics.set_store_full(is_full);
+            if is_full {
+                let store = Arc::clone(&self.store);
+                let _ = tokio::task::spawn_blocking(move || store.check_disk()).await;
             }
         }
     }
@@ -80,56 +113,6 @@ impl Background {
             let totals = self.store.totals();
             let fills = self.engine.progress().len() as u64;
             self.metrics.set_store(totals.bytes, totals.blobs, fills);
-        }
-    }
-
-    /// Says which Secrets are missing, and forgets a refusal when the Secret has changed since.
-    async fn judge_credentials(&self) {
-        let mut ticks = tokio::time::interval(self.poll);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut generations = HashMap::new();
-        loop {
-            ticks.tick().await;
-            let config = self.cache.targets().config();
-            for registry in &config.registries {
-                self.judge_registry(registry, &mut generations).await;
-            }
-        }
-    }
-
-    async fn judge_registry(&self, registry: &Registry, generations: &mut HashMap<(String, String), u64>) {
-        let mut is_missing = false;
-        for rule in &registry.endpoint.credentials {
-            let read = self
-                .credentials
-                .get(&rule.secret_name, &registry.endpoint.host())
-                .await;
-            is_missing |= !matches!(read, Ok(Some(_)));
-            let generation = self.credentials.generation(&rule.secret_name);
-            let key = (registry.host.clone(), rule.secret_name.clone());
-            if generations.insert(key, generation) == Some(generation) {
-                continue;
-            }
-            self.conditions.clear(Reason::CredentialsRefused, &registry.host);
-            match read {
-                Ok(Some(_)) => {}
-                Ok(None) => tracing::warn!(
-                    registry = registry.host,
-                    secret = rule.secret_name,
-                    "the Secret has no credential for this registry; going on without it"
-                ),
-                Err(error) => tracing::warn!(
-                    registry = registry.host,
-                    secret = rule.secret_name,
-                    error = &error as &dyn std::error::Error,
-                    "going on without this credential"
-                ),
-            }
-        }
-        if is_missing {
-            self.conditions.raise(Reason::CredentialsMissing, &registry.host);
-        } else {
-            self.conditions.clear(Reason::CredentialsMissing, &registry.host);
         }
     }
 }

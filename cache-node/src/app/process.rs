@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Error, Limits};
 use crate::cli::{self, Exit, ServeOptions};
+use crate::signals::cancel_on_signal;
 
 /// Threads that may wait for the disk at once. Hashing, writing and syncing of every fill share them.
 const BLOCKING_THREADS_MAX: usize = 128;
@@ -17,6 +18,7 @@ const BLOCKING_THREADS_MAX: usize = 128;
 /// When `err` cannot be written to.
 pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
     let is_trial = options.config.is_none();
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -44,13 +46,15 @@ pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
     })
 }
 
-fn cancel_on_signal(shutdown: &CancellationToken) -> io::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, shutdown) = (signal(kind)?, shutdown.clone());
-        tokio::spawn(async move {
-            signals.recv().await;
-            shutdown.cancel();
-        });
+/// A connection, a file and an upstream each take a descriptor, and the soft limit is often 1024: for programs that use
+/// `select`, which nothing here does.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    Ok(())
 }

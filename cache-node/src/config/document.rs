@@ -1,6 +1,6 @@
 //! From text to the raw document: syntax, unknown fields, wrong types. Meaning is checked by `validate`.
 
-use larder_crds::RegistryMirror;
+use larder_crds::Document;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
@@ -8,27 +8,22 @@ use super::DOCUMENT_BYTES_MAX;
 use super::error::{Collector, ConfigErrors};
 
 /// Fields that the API will have but this version does not implement; `[]` stands for any index.
-const PLANNED_FIELDS: [&str; 13] = [
+const PLANNED_FIELDS: [&str; 8] = [
     "spec.registries[].endpoints[].repositoryPrefix",
     "spec.registries[].endpoints[].proxy",
     "spec.registries[].endpoints[].tags",
     "spec.registries[].lookAhead",
     "spec.registries[].repositories",
-    "spec.registries[].mode",
-    "spec.registries[].fallback",
     "spec.registries[].push",
-    "spec.cache.path",
     "spec.cache.capacity",
     "spec.cache.minFree",
-    "spec.cache.deletionPolicy",
-    "spec.node",
 ];
 
 /// Enough for 64 wrong types, each of which may have to be replaced twice.
 const TYPE_CHECKS_MAX: usize = 128;
 
 /// Reads the document. `None`: a field has the wrong type, which was reported like every unknown field.
-pub(super) fn read(yaml: &str) -> Result<(Option<RegistryMirror>, Collector), ConfigErrors> {
+pub(super) fn read(yaml: &str) -> Result<(Option<Document>, Collector), ConfigErrors> {
     if yaml.len() > DOCUMENT_BYTES_MAX {
         return Err(ConfigErrors::one(format!(
             "the document is larger than {DOCUMENT_BYTES_MAX} bytes"
@@ -93,7 +88,7 @@ fn drop_nulls(value: &mut Value) {
 fn deserialize(
     value: &Value,
     unknown: &mut Vec<String>,
-) -> Result<RegistryMirror, serde_path_to_error::Error<serde_json::Error>> {
+) -> Result<Document, serde_path_to_error::Error<serde_json::Error>> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
     let result = serde_ignored::deserialize(deserializer, |path| {
@@ -175,7 +170,7 @@ fn mend(value: &mut Value, path: &serde_path_to_error::Path) {
 }
 
 /// Serde takes a list for a struct, in the order of its fields; here that is always a slip.
-fn report_lists(value: &Value, document: &RegistryMirror, errors: &mut Collector) -> bool {
+fn report_lists(value: &Value, document: &Document, errors: &mut Collector) -> bool {
     fn walk(path: &str, read: &Value, understood: &Value, errors: &mut Collector) -> bool {
         match (read, understood) {
             (Value::Array(_), Value::Object(_)) => {

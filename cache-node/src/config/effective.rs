@@ -10,12 +10,14 @@ pub(super) fn to_yaml(config: &Config) -> String {
     serde_saphyr::to_string(&document(config)).unwrap_or_default()
 }
 
-fn document(config: &Config) -> raw::RegistryMirror {
-    raw::RegistryMirror {
+fn document(config: &Config) -> raw::Document {
+    raw::Document {
         api_version: raw::API_VERSION.to_owned(),
         kind: raw::KIND.to_owned(),
         metadata: raw::Metadata {
             name: config.name.clone(),
+            uid: config.uid.clone(),
+            generation: config.object_generation,
         },
         spec: raw::Spec {
             registries: config
@@ -25,14 +27,23 @@ fn document(config: &Config) -> raw::RegistryMirror {
                 .collect(),
             default_registry: config.default_registry().map(|registry| registry.host.clone()),
             cache: raw::Cache {
+                path: config.cache_path.clone(),
+                deletion_policy: config.deletion_policy,
                 verify_whole_up_to: Some(raw::Quantity(units::format_size(config.verify_whole_up_to_bytes))),
             },
+            node: config.node.clone(),
         },
     }
 }
 
 fn registry_document(registry: &Registry) -> raw::Registry {
-    let Registry { host, endpoint, tags } = registry;
+    let Registry {
+        host,
+        endpoint,
+        tags,
+        mode,
+        fallback,
+    } = registry;
     let TagPolicy {
         ttl,
         serve_stale_for,
@@ -46,6 +57,8 @@ fn registry_document(registry: &Registry) -> raw::Registry {
             serve_stale_for: Some(units::format_duration(*serve_stale_for)),
             immutable: immutable.patterns().to_vec(),
         },
+        mode: *mode,
+        fallback: *fallback,
         ..raw::Registry::default()
     }
 }

@@ -16,9 +16,11 @@ use endpoint::{base_url, default_url, endpoint, explicit_endpoint};
 const REGISTRIES_MAX: usize = 64;
 const PATTERNS_MAX: usize = 256;
 const PATTERN_BYTES_MAX: usize = 256;
+const PATH_BYTES_MAX: usize = 1024;
 /// RFC 1123, section 2.1, as Kubernetes applies it to names of objects.
 const SUBDOMAIN_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
+const UID_BYTES_MAX: usize = 128;
 /// A blob that is verified whole delays the head of its answer, which clients await for 30 s at most.
 const VERIFY_WHOLE_BYTES_MAX: u64 = 1 << 30;
 
@@ -41,11 +43,11 @@ pub(crate) fn is_dns_subdomain(name: &str) -> bool {
 
 /// The configuration; `None` if something that it cannot be built without was reported.
 pub(super) fn validate(
-    document: &raw::RegistryMirror,
+    document: &raw::Document,
     generation: String,
     errors: &mut Collector,
 ) -> Option<Config> {
-    let raw::RegistryMirror {
+    let raw::Document {
         api_version,
         kind,
         metadata,
@@ -56,13 +58,38 @@ pub(super) fn validate(
     let name = object_name("metadata.name", &metadata.name, errors);
     let registries = registries(&spec.registries, errors);
     let default_registry = default_registry(spec, errors);
-    let raw::Cache { verify_whole_up_to } = &spec.cache;
+    let raw::Cache {
+        path,
+        deletion_policy,
+        verify_whole_up_to,
+    } = &spec.cache;
+    absolute_path("spec.cache.path", path, errors);
+    absolute_path(
+        "spec.node.containerd.configPath",
+        &spec.node.containerd.config_path,
+        errors,
+    );
+    absolute_path(
+        "spec.node.containerd.configDir",
+        &spec.node.containerd.config_dir,
+        errors,
+    );
     let verify_whole_up_to_bytes = match verify_whole_up_to {
         None => Some(VERIFY_WHOLE_BYTES_DEFAULT),
         Some(size) => errors.check("spec.cache.verifyWholeUpTo", verify_whole_bytes(&size.0)),
     };
+    if let Some(uid) = &metadata.uid
+        && !is_uid(uid)
+    {
+        errors.add("metadata.uid", "is none that Kubernetes gives: leave it out");
+    }
     Some(Config {
         name: name?,
+        uid: metadata.uid.clone(),
+        object_generation: metadata.generation,
+        cache_path: path.clone(),
+        deletion_policy: *deletion_policy,
+        node: spec.node.clone(),
         registries: registries?,
         verify_whole_up_to_bytes: verify_whole_up_to_bytes?,
         default_registry,
@@ -70,11 +97,31 @@ pub(super) fn validate(
     })
 }
 
+/// Files on the node and reports carry it, so it is short and plain.
+fn is_uid(uid: &str) -> bool {
+    (1..=UID_BYTES_MAX).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 fn expect_constant(path: &str, value: &str, expected: &str, errors: &mut Collector) {
     if value.is_empty() {
         errors.add(path, format!("required; write {expected}"));
     } else if value != expected {
         errors.add(path, format!("must be {expected}, not {}", quote(value)));
+    }
+}
+
+/// On a node; mounted elsewhere, so it is not looked at here.
+fn absolute_path(path: &str, directory: &str, errors: &mut Collector) {
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+    if directory.len() > PATH_BYTES_MAX {
+        errors.add(path, format!("is longer than {PATH_BYTES_MAX} bytes"));
+    } else if !directory
+        .strip_prefix('/')
+        .is_some_and(|parts| parts.split('/').all(is_plain))
+    {
+        let hint =
+            "write an absolute path without `.`, `..`, `//` or a slash at its end, such as /var/lib/larder";
+        errors.add(path, format!("{} is not such a path; {hint}", quote(directory)));
     }
 }
 
@@ -187,6 +234,8 @@ fn registry(
         tls,
         trust,
         tags,
+        mode,
+        fallback,
     } = raw;
     let own = raw::Endpoint {
         url: host.as_deref().map(default_url).unwrap_or_default(),
@@ -216,6 +265,8 @@ fn registry(
         host: host?,
         endpoint: endpoint?,
         tags: tags?,
+        mode: *mode,
+        fallback: *fallback,
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
-use super::{Error, KEYS};
+use super::{CA_KEY, Error, KEYS};
 
 /// Kubernetes keeps Secrets and ConfigMaps below this size.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -50,6 +50,15 @@ impl PartialEq for Files {
                         }
                 })
     }
+}
+
+/// Reads the file at `path` as the key with certificate authorities.
+pub(super) fn read_ca_file(path: &Path) -> Files {
+    Files(match read_file(path) {
+        Ok(content) => vec![(CA_KEY, Ok(content.into()))],
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => vec![(CA_KEY, Err(error.kind()))],
+    })
 }
 
 /// Reads all keys in `dir`. Links are followed: kubelet makes every key one.

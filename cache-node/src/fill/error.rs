@@ -28,6 +28,9 @@ pub enum Error {
     /// The fill did not come far enough in the time that a client can be kept waiting.
     #[error("upstream did not answer in time")]
     TimedOut,
+    /// This reader was so slow that others had to be let go on. What it has is right; it can ask for the rest.
+    #[error("the reader was too slow for the others")]
+    LeftBehind,
     /// The fill was put aside: nobody read from it, or the process ends.
     #[error("the fill was put aside")]
     Paused,
@@ -78,6 +81,7 @@ impl Error {
             Self::Store(_) => "store",
             Self::Busy => "busy",
             Self::TimedOut => "timeout",
+            Self::LeftBehind => "left_behind",
             Self::Paused => "paused",
         }
     }

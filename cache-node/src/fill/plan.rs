@@ -33,6 +33,8 @@ pub(super) struct Plan {
     segments: BTreeMap<SegmentId, Segment>,
     last_id: SegmentId,
     allows_ranges: bool,
+    /// There is one segment, and it goes from the first byte to the last.
+    is_sequential: bool,
 }
 
 impl Plan {
@@ -43,6 +45,7 @@ impl Plan {
             segments: BTreeMap::new(),
             last_id: 0,
             allows_ranges: true,
+            is_sequential: false,
         }
     }
 
@@ -74,6 +77,16 @@ impl Plan {
         self.allows_ranges = false;
     }
 
+    /// From now on bytes come in their order: a reader ahead waits for them.
+    pub(super) fn make_sequential(&mut self) {
+        self.is_sequential = true;
+    }
+
+    /// Where the bytes that are there from the first one on end.
+    pub(super) fn front(&self) -> u64 {
+        self.present.end_of_run(0)
+    }
+
     /// Segments that nobody works on yet; they count as started from now on.
     pub(super) fn start_segments(&mut self) -> Vec<SegmentId> {
         let waiting = self
@@ -91,7 +104,7 @@ impl Plan {
     /// A reader waits for the byte at `offset`: adds a segment when nobody is on the way to it.
     pub(super) fn want(&mut self, offset: u64) -> bool {
         let is_inside = self.length.is_some_and(|length| offset < length);
-        let has_room = self.allows_ranges && self.segments.len() < SEGMENTS_MAX;
+        let has_room = self.allows_ranges && !self.is_sequential && self.segments.len() < SEGMENTS_MAX;
         if !is_inside || !has_room || self.present.end_of_run(offset) > offset {
             return false;
         }

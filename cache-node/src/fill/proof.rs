@@ -31,8 +31,8 @@ pub(super) async fn hash_as_it_arrives(fill: &Fill) -> Result<Digest, Error> {
         if is_whole {
             return Ok(hasher.finish());
         }
-        let step = hashed..end.min(hashed + STEP_BYTES_MAX);
-        let file = Arc::clone(fill.partial.file());
+        let (file, step) = fill.file_at(hashed..end.min(hashed + STEP_BYTES_MAX));
+        let file = Arc::clone(file);
         hashed = step.end;
         let stepped = tokio::task::spawn_blocking(move || hash_range(hasher, &file, step)).await;
         hasher = stepped
@@ -43,6 +43,10 @@ pub(super) async fn hash_as_it_arrives(fill: &Fill) -> Result<Digest, Error> {
                 path: format!("the partial of {}", fill.digest),
                 source,
             })?;
+        fill.shared().hashed = hashed;
+        if fill.window().is_some() {
+            fill.wake();
+        }
     }
 }
 

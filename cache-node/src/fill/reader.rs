@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
+use super::readers::ReaderId;
 use super::state::{Fill, Phase};
+use super::window::WINDOW_BYTES;
 use super::{Engine, Error};
 use crate::oci::Digest;
 use crate::store::{self, Blob};
@@ -28,24 +30,32 @@ pub enum Content {
 pub struct Reader {
     fill: Arc<Fill>,
     engine: Engine,
+    id: ReaderId,
+    /// The first byte that it will want.
+    from: u64,
 }
 
 impl Reader {
-    pub(super) fn new(fill: Arc<Fill>, engine: Engine) -> Self {
-        fill.update(|shared| shared.readers += 1);
-        Self { fill, engine }
+    pub(super) fn new(fill: Arc<Fill>, engine: Engine, from: u64) -> Self {
+        let id = fill.update(|shared| shared.readers.join(from));
+        Self {
+            fill,
+            engine,
+            id,
+            from,
+        }
     }
 }
 
 impl Clone for Reader {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.fill), self.engine.clone())
+        Self::new(Arc::clone(&self.fill), self.engine.clone(), self.from)
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.fill.update(|shared| shared.readers -= 1);
+        self.fill.update(|shared| shared.readers.leave(self.id));
         self.fill.attention.notify_one();
     }
 }
@@ -61,11 +71,15 @@ impl Content {
             Self::Stored(blob) => Ok(Some(blob.length)),
             Self::Filling(reader) => {
                 let limit = reader.fill.limits.head;
-                let whole = reader.engine.verify_whole_up_to();
+                let mut whole = reader.engine.verify_whole_up_to();
                 let ready = reader.fill.wait_for(|shared| match &shared.phase {
                     Phase::Failed(error) => Some(Err(error.clone())),
                     Phase::Proved => Some(Ok(shared.plan.length())),
                     Phase::Running => {
+                        if reader.fill.window().is_some() {
+                            // More than that is never there at once; its end is withheld as always.
+                            whole = whole.min(WINDOW_BYTES / 2);
+                        }
                         let length = shared.plan.length();
                         let known_bytes = length.unwrap_or_else(|| shared.plan.present().end_of_run(0));
                         (shared.is_promising() && known_bytes > whole).then_some(Ok(length))
@@ -98,12 +112,13 @@ impl Content {
         match self {
             Self::Stored(blob) => Ok(blob.length),
             Self::Filling(reader) => {
-                let counted = reader
-                    .fill
-                    .wait_for(|shared| match (&shared.phase, shared.plan.length()) {
-                        (Phase::Failed(error), _) => Some(Err(error.clone())),
-                        (_, length) => length.map(Ok),
-                    });
+                // Whoever only counts needs no byte to be kept.
+                let fill = &reader.fill;
+                fill.update(|shared| shared.readers.wants(reader.id, u64::MAX, false));
+                let counted = fill.wait_for(|shared| match (&shared.phase, shared.plan.length()) {
+                    (Phase::Failed(error), _) => Some(Err(error.clone())),
+                    (_, length) => length.map(Ok),
+                });
                 counted.await
             }
         }
@@ -133,13 +148,19 @@ impl Content {
             Self::Stored(blob) => (&blob.file, range.start..range.end.min(blob.length)),
             Self::Filling(reader) => {
                 let readable = reader.wait_for_bytes(range, unproved).await?;
-                (reader.fill.partial.file(), readable)
+                reader.fill.file_at(readable)
             }
         };
         if wanted.is_empty() {
             return Ok(None);
         }
         let chunk = store::read_chunk(file, wanted.start, wanted.end - wanted.start).await;
+        if let Self::Filling(reader) = self
+            && !reader.fill.has_from(range.start)
+        {
+            // What was read may have gone while it was read.
+            return Err(Error::LeftBehind);
+        }
         chunk.map(Some).map_err(|source| {
             store::Error::Io {
                 action: "read",
@@ -170,7 +191,14 @@ impl Reader {
         let mut has_asked = false;
         fill.wait_for(|shared| {
             let end = range.end.min(shared.plan.length().unwrap_or(u64::MAX));
+            if range.start < shared.readers.floor() {
+                return Some(Err(Error::LeftBehind));
+            }
             let readable = shared.readable(&(range.start..end), unproved);
+            let is_news = shared.readers.wants(self.id, range.start, readable.is_empty());
+            if is_news && fill.window().is_some() {
+                fill.wake();
+            }
             if !readable.is_empty() || range.start >= end {
                 return Some(Ok(readable));
             }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::state::{Fill, Phase};
 use super::{Error, proof, segment};
 use crate::oci::Digest;
-use crate::store::Store;
+use crate::store::Partial;
 
 /// Dirty data is brought to the disk in steps of this size, so that a fill never makes the node's other writers
 /// wait behind a mountain of it.
@@ -73,8 +73,15 @@ async fn keep_synced(fill: &Arc<Fill>) -> Error {
             shared.plan.present().clone()
         });
         let partial_of = Arc::clone(fill);
-        let synced = tokio::task::spawn_blocking(move || partial_of.partial.sync(&present)).await;
+        let sync = move || {
+            partial_of
+                .partial()
+                .map_or(Ok(()), |partial| partial.sync(&present))
+        };
+        let synced = tokio::task::spawn_blocking(sync).await;
         if let Ok(Err(error)) = synced {
+            // What the kernel could not write it may forget: nothing of this file is to be read again.
+            fill.store.note_failure(&error, 0);
             return error.into();
         }
     }
@@ -89,10 +96,18 @@ async fn until_unread(fill: &Fill) {
                     .plan
                     .length()
                     .map(|length| (length, length - shared.plan.present().total()));
-                (shared.readers == 0).then(|| patience(missing, &fill.limits))
+                (shared.readers.count() == 0).then(|| {
+                    // In memory nothing is kept, so it is done for the readers alone.
+                    let is_kept = fill.window().is_none();
+                    patience(missing, &fill.limits).min(if is_kept {
+                        Duration::MAX
+                    } else {
+                        fill.limits.unread_large
+                    })
+                })
             })
             .await;
-        let read_again = fill.wait_for(|shared| (shared.readers > 0).then_some(()));
+        let read_again = fill.wait_for(|shared| (shared.readers.count() > 0).then_some(()));
         if tokio::time::timeout(patience, read_again).await.is_err() {
             return;
         }
@@ -113,18 +128,12 @@ fn patience(missing: Option<(u64, u64)>, limits: &super::Limits) -> Duration {
 
 /// Brings the ended fill's outcome to the disk and then to its readers. Blocks on the disk only where no reader
 /// waits for it.
-pub(super) async fn settle(fill: &Arc<Fill>, ending: Ending, store: &Arc<Store>) {
+pub(super) async fn settle(fill: &Arc<Fill>, ending: Ending) {
     match ending {
         Ending::Proved => {
             fill.update(|shared| shared.phase = Phase::Proved);
-            let (store, fill) = (Arc::clone(store), Arc::clone(fill));
-            blocking(move || {
-                if let Err(error) = store.commit(&fill.partial) {
-                    tracing::error!(digest = %fill.digest, error = &error as &dyn std::error::Error,
-                        "a verified blob could not be kept");
-                }
-            })
-            .await;
+            let fill = Arc::clone(fill);
+            blocking(move || keep(&fill)).await;
         }
         Ending::Mismatch(found) => {
             tracing::error!(digest = %fill.digest, %found, registry = %fill.registry,
@@ -134,7 +143,11 @@ pub(super) async fn settle(fill: &Arc<Fill>, ending: Ending, store: &Arc<Store>)
             fill.update(|shared| shared.phase = Phase::Failed(Error::Mismatch(fill.digest)));
         }
         Ending::Failed(error) => {
-            let is_worthless = matches!(error, Error::Fault(_)) || fill.shared().plan.present().total() == 0;
+            let is_worthless = match &error {
+                Error::Fault(_) => true,
+                Error::Store(error) => error.is_disk_trouble(),
+                _ => fill.shared().plan.present().total() == 0,
+            };
             if is_worthless {
                 discard(fill).await;
             } else {
@@ -149,20 +162,36 @@ pub(super) async fn settle(fill: &Arc<Fill>, ending: Ending, store: &Arc<Store>)
     }
 }
 
+fn keep(fill: &Fill) {
+    let Some(partial) = fill.partial() else {
+        return;
+    };
+    let Err(error) = fill.store.commit(partial) else {
+        return;
+    };
+    if fill.store.note_failure(&error, 0) {
+        throw_away(fill);
+    } else {
+        tracing::error!(digest = %fill.digest, error = &error as &dyn std::error::Error,
+            "a verified blob could not be kept");
+    }
+}
+
 async fn discard(fill: &Arc<Fill>) {
     let fill = Arc::clone(fill);
-    blocking(move || {
-        if let Err(error) = fill.partial.discard() {
-            tracing::error!(digest = %fill.digest, error = &error as &dyn std::error::Error, "cannot discard");
-        }
-    })
-    .await;
+    blocking(move || throw_away(&fill)).await;
+}
+
+fn throw_away(fill: &Fill) {
+    if let Some(Err(error)) = fill.partial().map(Partial::discard) {
+        tracing::error!(digest = %fill.digest, error = &error as &dyn std::error::Error, "cannot discard");
+    }
 }
 
 async fn record(fill: &Arc<Fill>) {
     let fill = Arc::clone(fill);
     blocking(move || {
-        if let Err(error) = fill.partial.record() {
+        if let Some(Err(error)) = fill.partial().map(Partial::record) {
             tracing::warn!(digest = %fill.digest, error = &error as &dyn std::error::Error,
                 "what came since the last record will be fetched again");
         }
@@ -182,8 +211,10 @@ mod tests {
 
     use super::*;
     use crate::fill::segment::UNSYNCED_BYTES_MAX;
+    use crate::fill::state::Place;
     use crate::fill::{Expectation, Limits, Opened, Source};
     use crate::oci::DigestHasher;
+    use crate::store::Store;
     use crate::upstream::{self, Validator};
 
     struct Nowhere;
@@ -201,11 +232,13 @@ mod tests {
     #[tokio::test]
     async fn a_segment_that_waits_for_the_disk_is_woken() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Arc::new(Store::open(dir.path()).unwrap());
         let digest = DigestHasher::new(crate::oci::Algorithm::Sha256).finish();
         let partial = store.partial(&digest).unwrap();
         let fill = Fill::new(
-            partial,
+            store,
+            digest,
+            Place::Disk(partial),
             "up.test".into(),
             Arc::new(Nowhere),
             Expectation::default(),

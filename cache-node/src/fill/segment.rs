@@ -145,10 +145,13 @@ async fn skip(
         let mut chunk = next(fill, body).await?.ok_or_else(short)?;
         let rest = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let behind = chunk.split_off(rest.min(chunk.len()));
+        // In memory the bytes may be gone; the digest is over those that were passed on.
+        let is_compared = fill.window().is_none();
         let mut offset = range.start;
-        let mut expected = &chunk[..];
+        let mut expected = if is_compared { &chunk[..] } else { &[] };
         while !expected.is_empty() {
-            let found = store::read_chunk(fill.partial.file(), offset, expected.len() as u64).await;
+            let found =
+                store::read_chunk(fill.file_at(offset..offset + 1).0, offset, expected.len() as u64).await;
             let found = found.map_err(|source| {
                 let path = format!("the partial of {}", fill.digest);
                 Cut::Final(
@@ -193,9 +196,11 @@ async fn copy(
         pace.saw(batch.size as u64);
         if !batch.chunks.is_empty() {
             accept_start(fill, &batch, is_labelled_text)?;
-            let is_done = write(fill, id, std::mem::take(&mut batch)).await?;
-            if is_done {
-                return Ok(());
+            match write(fill, id, std::mem::take(&mut batch)).await? {
+                Written::Last => return Ok(()),
+                Written::More => {}
+                // The time that readers took is not the source's.
+                Written::Late => pace = Pace::new(fill.limits.rate_window, fill.limits.rate_bytes_min),
             }
         }
         received?;
@@ -271,32 +276,76 @@ fn accept_start(fill: &Fill, batch: &Batch, is_labelled_text: bool) -> Result<()
     Ok(())
 }
 
-/// Writes a batch where segment `id` stands. True when that was its last.
-async fn write(fill: &Arc<Fill>, id: SegmentId, batch: Batch) -> Result<bool, Cut> {
-    fill.wait_for(|shared| (shared.unsynced < UNSYNCED_BYTES_MAX).then_some(()))
-        .await;
+/// How a batch was written.
+enum Written {
+    /// It was the segment's last.
+    Last,
+    More,
+    /// More is to come, but readers held this up.
+    Late,
+}
+
+/// Writes a batch where segment `id` stands: to disk, or in memory if that does not take it.
+async fn write(fill: &Arc<Fill>, id: SegmentId, batch: Batch) -> Result<Written, Cut> {
+    if fill.window().is_none() {
+        fill.wait_for(|shared| (shared.unsynced < UNSYNCED_BYTES_MAX).then_some(()))
+            .await;
+    }
     let range = fill.shared().plan.claim(id, batch.size as u64);
     let mut chunks = batch.chunks;
     clip(&mut chunks, range.end - range.start);
-    let (writer, target) = (Arc::clone(fill), range.clone());
-    let written = tokio::task::spawn_blocking(move || writer.partial.write(target.start, &chunks)).await;
-    written
-        .unwrap_or_else(|error| {
-            let source = std::io::Error::other(error);
-            Err(store::Error::Io {
-                action: "write",
-                path: "a partial".to_owned(),
-                source,
-            })
-        })
-        .map_err(|error| Cut::Final(error.into()))?;
-    Ok(fill.update(|shared| {
+    let (chunks, target) = (Arc::new(chunks), range.clone());
+    let (writer, written) = (Arc::clone(fill), Arc::clone(&chunks));
+    let on_disk = tokio::task::spawn_blocking(move || {
+        let partial = writer.partial()?;
+        Some(partial.write(target.start, &written))
+    });
+    let on_disk = on_disk.await.unwrap_or_else(|error| {
+        let source = std::io::Error::other(error);
+        Some(Err(write_error(source)))
+    });
+    let is_late = match on_disk {
+        Some(Ok(())) => None,
+        Some(Err(error)) if !fill.give_up_disk(&error) => return Err(Cut::Final(error.into())),
+        Some(Err(_)) | None => Some(write_to_memory(fill, &range, &chunks).await?),
+    };
+    let is_done = fill.update(|shared| {
         let count = range.end - range.start;
-        shared.unsynced += count;
+        if is_late.is_none() {
+            shared.unsynced += count;
+            shared.on_disk.insert(range.clone());
+        }
         shared.received += count;
         shared.plan.written(id, range);
         shared.plan.rest_of(id).is_none()
-    }))
+    });
+    Ok(match is_late {
+        _ if is_done => Written::Last,
+        Some(true) => Written::Late,
+        _ => Written::More,
+    })
+}
+
+/// True if readers held it up. In memory bytes come in their order, so only the segment at the front goes on.
+async fn write_to_memory(fill: &Fill, range: &Range<u64>, chunks: &[Bytes]) -> Result<bool, Cut> {
+    let Some(window) = fill
+        .window()
+        .filter(|_| fill.shared().plan.front() == range.start)
+    else {
+        return Err(Cut::Leave);
+    };
+    let had_room = fill.make_room(window, range.end - range.start).await;
+    let written = window.write(range.start, chunks);
+    written.map_err(|source| Cut::Final(write_error(source).into()))?;
+    Ok(!had_room)
+}
+
+fn write_error(source: std::io::Error) -> store::Error {
+    store::Error::Io {
+        action: "write",
+        path: "a partial".to_owned(),
+        source,
+    }
 }
 
 fn clip(chunks: &mut Vec<Bytes>, mut length: u64) {

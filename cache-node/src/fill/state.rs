@@ -1,14 +1,18 @@
 //! What the task of a fill, its segments and its readers share.
 
+use std::fs::File;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::plan::Plan;
+use super::readers::Readers;
+use super::window::{WINDOW_BYTES, Window};
 use super::{Error, Expectation, Limits, Source};
 use crate::oci::Digest;
-use crate::store::Partial;
+use crate::store::{self, Partial, RangeSet, Store};
 use crate::upstream::Validator;
 
 /// Where a fill stands.
@@ -20,6 +24,14 @@ pub(super) enum Phase {
     Failed(Error),
 }
 
+/// Where a fill begins.
+#[derive(Debug)]
+pub(super) enum Place {
+    Disk(Partial),
+    /// The disk does not even take an empty file.
+    Memory(Window),
+}
+
 pub(super) struct Shared {
     pub(super) plan: Plan,
     pub(super) phase: Phase,
@@ -27,7 +39,13 @@ pub(super) struct Shared {
     pub(super) is_start_accepted: bool,
     /// The source has answered at least once: until then an error is still cheap.
     pub(super) is_source_open: bool,
-    pub(super) readers: usize,
+    pub(super) readers: Readers,
+    /// Which of the bytes that are there are in the partial file; the others are in the window.
+    pub(super) on_disk: RangeSet,
+    /// Up to where the digest is computed.
+    pub(super) hashed: u64,
+    /// Since when the window has been full whenever a byte came.
+    full_since: Option<Instant>,
     pub(super) validator: Option<Validator>,
     /// Bytes written since the last sync began.
     pub(super) unsynced: u64,
@@ -40,7 +58,10 @@ pub(super) struct Fill {
     pub(super) digest: Digest,
     /// The configured registry's host, for metrics and logs.
     pub(super) registry: Arc<str>,
-    pub(super) partial: Partial,
+    pub(super) store: Arc<Store>,
+    place: Place,
+    /// Where bytes are since the disk takes no more of them.
+    window: OnceLock<Window>,
     pub(super) source: Arc<dyn Source>,
     pub(super) expectation: Expectation,
     pub(super) limits: Arc<Limits>,
@@ -54,29 +75,45 @@ pub(super) struct Fill {
 pub(super) const WITHHELD_BYTES: u64 = 64 << 10;
 
 impl Fill {
+    /// A fill of the blob `digest`.
     pub(super) fn new(
-        partial: Partial,
+        store: Arc<Store>,
+        digest: Digest,
+        place: Place,
         registry: Arc<str>,
         source: Arc<dyn Source>,
         expectation: Expectation,
         limits: Arc<Limits>,
     ) -> Self {
-        let (length, present) = partial.found();
+        let (length, present) = match &place {
+            Place::Disk(partial) => partial.found(),
+            Place::Memory(_) => (None, RangeSet::default()),
+        };
         let is_start_accepted = present.end_of_run(0) > 0;
+        let on_disk = present.clone();
+        let mut plan = Plan::new(length, present);
+        if matches!(place, Place::Memory(_)) {
+            plan.make_sequential();
+        }
         let shared = Shared {
-            plan: Plan::new(length, present),
+            plan,
             phase: Phase::Running,
             is_start_accepted,
             is_source_open: false,
-            readers: 0,
+            readers: Readers::default(),
+            on_disk,
+            hashed: 0,
+            full_since: None,
             validator: None,
             unsynced: 0,
             received: 0,
         };
         Self {
-            digest: *partial.digest(),
+            digest,
             registry,
-            partial,
+            store,
+            place,
+            window: OnceLock::new(),
             source,
             expectation,
             limits,
@@ -97,6 +134,11 @@ impl Fill {
         result
     }
 
+    /// Wakes everybody who waits for a change.
+    pub(super) fn wake(&self) {
+        self.changed.send_replace(());
+    }
+
     /// Waits until `look` finds what it is after; it is asked again after every change.
     pub(super) async fn wait_for<T>(&self, mut look: impl FnMut(&mut Shared) -> Option<T>) -> T {
         let mut changes = self.changed.subscribe();
@@ -114,6 +156,101 @@ impl Fill {
         !matches!(self.shared().phase, Phase::Failed(_))
     }
 
+    /// The window, if the disk takes no bytes of this fill any more.
+    pub(super) fn window(&self) -> Option<&Window> {
+        match &self.place {
+            Place::Disk(_) => self.window.get(),
+            Place::Memory(window) => Some(window),
+        }
+    }
+
+    /// The file on disk, as long as bytes are written to it.
+    pub(super) fn partial(&self) -> Option<&Partial> {
+        match &self.place {
+            Place::Disk(partial) if self.window.get().is_none() => Some(partial),
+            Place::Disk(_) | Place::Memory(_) => None,
+        }
+    }
+
+    /// Whether the bytes from `offset` on are there or still to come.
+    pub(super) fn has_from(&self, offset: u64) -> bool {
+        self.window().is_none() || self.shared().readers.floor() <= offset
+    }
+
+    /// The file that holds the first bytes of `range`, which are there, and how many of them.
+    pub(super) fn file_at(&self, range: Range<u64>) -> (&Arc<File>, Range<u64>) {
+        let disk = match &self.place {
+            Place::Disk(partial) => partial.file(),
+            Place::Memory(window) => return (window.file(), range),
+        };
+        let Some(window) = self.window.get() else {
+            return (disk, range);
+        };
+        let shared = self.shared();
+        let end_on_disk = shared.on_disk.end_of_run(range.start);
+        if end_on_disk > range.start {
+            return (disk, range.start..range.end.min(end_on_disk));
+        }
+        let end = shared.on_disk.next_present(range.start).unwrap_or(u64::MAX);
+        (window.file(), range.start..range.end.min(end))
+    }
+
+    /// The disk failed: goes on in memory, if the disk is to blame. What is on it serves those who read now, under no name.
+    pub(super) fn give_up_disk(&self, error: &store::Error) -> bool {
+        let wanted = self.shared().plan.length().or(self.expectation.length);
+        if !self.store.note_failure(error, wanted.unwrap_or_default()) {
+            return false;
+        }
+        let Some(partial) = self.partial() else {
+            return true;
+        };
+        let Ok(window) = Window::new() else {
+            return false;
+        };
+        self.update(|shared| {
+            let _ = self.window.set(window);
+            shared.plan.make_sequential();
+        });
+        if let Err(error) = partial.discard() {
+            tracing::debug!(digest = %self.digest, error = &error as &dyn std::error::Error, "cannot discard");
+        }
+        true
+    }
+
+    /// Waits until the window has room for `count` bytes more. False if it was full, so that the source had to wait.
+    pub(super) async fn make_room(&self, window: &Window, count: u64) -> bool {
+        let mut had_room = true;
+        loop {
+            let room = self.wait_for(|shared| {
+                let before = shared.readers.floor();
+                let floor = shared.readers.raise_floor(shared.hashed);
+                window.drop_bytes(before..floor);
+                let is_room = shared.held_in_memory() + count <= WINDOW_BYTES;
+                had_room &= is_room;
+                is_room.then_some(())
+            });
+            let since = *self.shared().full_since.get_or_insert_with(Instant::now);
+            let is_room = tokio::time::timeout_at(since + self.limits.laggard, room)
+                .await
+                .is_ok();
+            if is_room && had_room {
+                self.shared().full_since = None;
+            }
+            if is_room {
+                return had_room;
+            }
+            self.update(|shared| {
+                // From now on they have their time again; and if nobody is held up, they have all the time they want.
+                shared.full_since = None;
+                if shared.readers.is_anybody_held_up(shared.plan.front()) {
+                    let before = shared.readers.floor();
+                    shared.readers.leave_slowest_behind(shared.hashed);
+                    window.drop_bytes(before..shared.readers.floor());
+                }
+            });
+        }
+    }
+
     /// How far it has come, for people.
     pub(super) fn progress(&self) -> super::Progress {
         let shared = self.shared();
@@ -122,7 +259,7 @@ impl Fill {
             registry: self.registry.to_string(),
             length: shared.plan.length(),
             present: shared.plan.present().total(),
-            readers: shared.readers,
+            readers: shared.readers.count(),
         }
     }
 
@@ -136,7 +273,12 @@ impl Fill {
             }));
         }
         if self.shared().plan.length().is_none() {
-            self.partial.set_length(length)?;
+            if let Some(partial) = self.partial()
+                && let Err(error) = partial.set_length(length)
+                && !self.give_up_disk(&error)
+            {
+                return Err(error.into());
+            }
             self.update(|shared| shared.plan.set_length(length));
         }
         Ok(())
@@ -144,6 +286,16 @@ impl Fill {
 }
 
 impl Shared {
+    /// How many bytes the window holds.
+    fn held_in_memory(&self) -> u64 {
+        let (floor, front) = (self.readers.floor(), self.plan.front());
+        let on_disk = self.on_disk.iter().map(|range| {
+            let (start, end) = (range.start.clamp(floor, front), range.end.clamp(floor, front));
+            end - start
+        });
+        front - floor - on_disk.sum::<u64>()
+    }
+
     /// Whether a response head may promise the blob, as far as anybody can know before the proof.
     pub(super) fn is_promising(&self) -> bool {
         self.is_start_accepted && (self.is_source_open || self.plan.is_complete())

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::error::{Error, ErrorCode, Status};
@@ -82,6 +82,23 @@ fn wanted<'a>(digest: &Digest, request: &'a HeaderMap) -> Option<&'a str> {
         .to_str()
         .ok()
         .filter(|_| conditional::range_applies(request, &conditional::etag(digest)))
+}
+
+/// The first byte that the answer may need: 0 unless a single range, and nothing that could undo it, names another.
+pub(super) fn first_byte(request: &HeaderMap) -> u64 {
+    let mut lines = request.get_all(RANGE).iter();
+    let (Some(line), None, None) = (lines.next(), lines.next(), request.get(IF_RANGE)) else {
+        return 0;
+    };
+    let range = line.to_str().ok().and_then(|line| line.strip_prefix("bytes="));
+    let start = range
+        .and_then(|range| range.split_once('-'))
+        .map(|(start, _)| start.trim());
+    let is_single = range.is_some_and(|range| !range.contains(','));
+    start
+        .filter(|_| is_single)
+        .and_then(|start| start.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Whether a range says where it ends: an open one is the rest of a download, and its end must be proved.

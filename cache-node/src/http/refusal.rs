@@ -19,7 +19,7 @@ pub(super) fn from_pull(error: &pull::Error, subject: Subject) -> Error {
         pull::Error::UnknownRegistry | pull::Error::Unauthorized => {
             (Status::NotFound, ErrorCode::NameUnknown)
         }
-        pull::Error::NotFound => (Status::NotFound, unknown),
+        pull::Error::NotFound | pull::Error::NotKept => (Status::NotFound, unknown),
         pull::Error::Denied => (Status::Forbidden, ErrorCode::Denied),
         pull::Error::Malformed => (Status::BadRequest, malformed(subject)),
         pull::Error::RateLimited(_) => (Status::TooManyRequests, ErrorCode::TooManyRequests),
@@ -59,6 +59,7 @@ mod tests {
     fn absent_stays_absent_and_unknown_stays_unknown() {
         let of = |error: pull::Error| from_pull(&error, Subject::Blob).status().as_u16();
         assert_eq!(of(pull::Error::NotFound), 404);
+        assert_eq!(of(pull::Error::NotKept), 404);
         assert_eq!(of(pull::Error::UnknownRegistry), 404);
         assert_eq!(of(pull::Error::Unauthorized), 404, "never a challenge");
         assert_eq!(of(pull::Error::Denied), 403);

@@ -7,9 +7,10 @@ use tokio::time::timeout;
 use super::{ANSWER_WAIT, Cache, Error, Origin, Subject, Target, client_error, is_put_aside};
 use crate::fill::{self, Content, Source, UpstreamBlob};
 use crate::oci::{Digest, RepoName};
+use crate::upstream::Upstream;
 
 impl Cache {
-    /// The blob `digest`, ready to be read, and its length in bytes where it is known.
+    /// The blob `digest`, ready to be read from the byte `from` on, and its length in bytes where it is known.
     ///
     /// # Errors
     /// Upstream does not have it, or nothing could be promised of it within 22 s.
@@ -18,8 +19,13 @@ impl Cache {
         target: &Target,
         repository: &RepoName,
         digest: &Digest,
+        from: u64,
     ) -> Result<(Content, Option<u64>, Origin), Error> {
-        let opened = timeout(ANSWER_WAIT, self.open(target, repository, digest)).await;
+        let upstream = match target.upstream() {
+            Ok(upstream) => upstream,
+            Err(refusal) => return self.kept(digest, from).await.unwrap_or(Err(refusal)),
+        };
+        let opened = timeout(ANSWER_WAIT, self.open(target, upstream, repository, digest, from)).await;
         let opened = opened.unwrap_or(Err(fill::Error::TimedOut));
         opened.map_err(|error| {
             let for_client = Error::from(&error);
@@ -29,29 +35,39 @@ impl Cache {
         })
     }
 
+    /// The blob, if it is here or was on its way already.
+    async fn kept(
+        &self,
+        digest: &Digest,
+        from: u64,
+    ) -> Option<Result<(Content, Option<u64>, Origin), Error>> {
+        let content = self.inner.engine.find(digest, from)?;
+        let head = content.head().await.map_err(|error| Error::from(&error));
+        let origin = origin(&content);
+        Some(head.map(|length| (content, length, origin)))
+    }
+
     async fn open(
         &self,
         target: &Target,
+        upstream: &Arc<Upstream>,
         repository: &RepoName,
         digest: &Digest,
+        from: u64,
     ) -> Result<(Content, Option<u64>, Origin), fill::Error> {
         let expectation = self.inner.descriptors.expectation(digest);
         loop {
             let source: Arc<dyn Source> = Arc::new(UpstreamBlob {
-                upstream: Arc::clone(&target.upstream),
+                upstream: Arc::clone(upstream),
                 repository: target.registry.upstream_repository(repository),
                 digest: *digest,
             });
             let content = self
                 .inner
                 .engine
-                .open(digest, &target.label, expectation, source)
+                .open(digest, from, &target.label, expectation, source)
                 .await?;
-            let origin = if content.is_stored() {
-                Origin::Store
-            } else {
-                Origin::Upstream
-            };
+            let origin = origin(&content);
             let head = content.head().await;
             if !is_put_aside(&head) || self.inner.engine.is_shutting_down() {
                 return Ok((content, head?, origin));
@@ -69,21 +85,16 @@ impl Cache {
         repository: &RepoName,
         digest: &Digest,
     ) -> Result<(u64, Origin), Error> {
-        let running = self.inner.engine.find(digest);
+        let running = self.inner.engine.find(digest, u64::MAX);
         if let Some(content) = &running
             && let Some(length) = content.known_length()
         {
-            let origin = if content.is_stored() {
-                Origin::Store
-            } else {
-                Origin::Upstream
-            };
-            return Ok((length, origin));
+            return Ok((length, origin(content)));
         }
         let upstream_repository = target.registry.upstream_repository(repository);
         let asked = timeout(
             ANSWER_WAIT,
-            target.upstream.blob_length(&upstream_repository, digest),
+            target.upstream()?.blob_length(&upstream_repository, digest),
         )
         .await;
         let asked = asked.map_err(|_| Error::TimedOut)?;
@@ -101,7 +112,7 @@ impl Cache {
         repository: &RepoName,
         digest: &Digest,
     ) -> Result<(u64, Origin), Error> {
-        let (content, length, origin) = self.blob(target, repository, digest).await?;
+        let (content, length, origin) = self.blob(target, repository, digest, 0).await?;
         match length {
             Some(length) => Ok((length, origin)),
             None => match timeout(ANSWER_WAIT, content.counted_length()).await {
@@ -110,5 +121,13 @@ impl Cache {
                 Err(_) => Err(Error::TimedOut),
             },
         }
+    }
+}
+
+fn origin(content: &Content) -> Origin {
+    if content.is_stored() {
+        Origin::Store
+    } else {
+        Origin::Upstream
     }
 }

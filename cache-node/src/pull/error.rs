@@ -25,6 +25,9 @@ pub enum Error {
     /// Upstream says that it does not have it.
     #[error("upstream does not have it")]
     NotFound,
+    /// The registry is never contacted ([`larder_crds::Mode::CacheOnly`]), and this is not here.
+    #[error("this cache only serves what it has, and it does not have this")]
+    NotKept,
     /// Upstream wants credentials that the cache does not have. Clients must not be challenged for theirs.
     #[error("upstream wants credentials that this cache does not have")]
     Unauthorized,
@@ -53,9 +56,12 @@ impl Error {
     pub fn allows_stale(&self) -> bool {
         match self {
             Self::RateLimited(_) | Self::Unavailable | Self::TimedOut | Self::Overloaded => true,
-            Self::UnknownRegistry | Self::NotFound | Self::Unauthorized | Self::Denied | Self::Malformed => {
-                false
-            }
+            Self::UnknownRegistry
+            | Self::NotFound
+            | Self::NotKept
+            | Self::Unauthorized
+            | Self::Denied
+            | Self::Malformed => false,
         }
     }
 
@@ -64,6 +70,7 @@ impl Error {
         match self {
             Self::UnknownRegistry => "unknown_registry",
             Self::NotFound => "not_found",
+            Self::NotKept => "not_kept",
             Self::Unauthorized => "unauthorized",
             Self::Denied => "denied",
             Self::Malformed => "malformed",
@@ -104,7 +111,9 @@ impl From<&fill::Error> for Error {
             fill::Error::Upstream(error) => Self::from(error),
             fill::Error::Fault(_) | fill::Error::Mismatch(_) => Self::Unavailable,
             fill::Error::Stalled(_) | fill::Error::TimedOut => Self::TimedOut,
-            fill::Error::Store(_) | fill::Error::Busy | fill::Error::Paused => Self::Overloaded,
+            fill::Error::Store(_) | fill::Error::Busy | fill::Error::Paused | fill::Error::LeftBehind => {
+                Self::Overloaded
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ impl Cache {
         query: Option<&str>,
     ) -> Result<ListingAnswer, Error> {
         let page = query.map_or(Page::Of { n: None, last: None }, Page::Query);
-        let asked = target.upstream.list_tags(repository, page);
+        let asked = target.upstream()?.list_tags(repository, page);
         let listing = in_time(target, asked).await?;
         Ok(ListingAnswer {
             listing,
@@ -54,7 +54,9 @@ impl Cache {
         query: Option<&str>,
     ) -> Result<ListingAnswer, Error> {
         if query.is_some_and(has_paging) {
-            let asked = target.upstream.list_referrers(repository, subject, None, query);
+            let asked = target
+                .upstream()?
+                .list_referrers(repository, subject, None, query);
             let listing = in_time(target, asked).await?;
             return Ok(ListingAnswer {
                 listing,
@@ -86,7 +88,7 @@ impl Cache {
         stale: Option<Manifest>,
         stale_filters: Option<String>,
     ) -> Result<ListingAnswer, Error> {
-        let credential = target.upstream.credential_key(&key.repository).await;
+        let credential = target.upstream()?.credential_key(&key.repository).await;
         let flight = self.inner.listing_flights.join(
             &TagKey {
                 key: key.clone(),
@@ -113,7 +115,7 @@ impl Cache {
             return Err(Error::Malformed);
         };
         let asked = target
-            .upstream
+            .upstream()?
             .list_referrers(&key.repository, subject, artifact_type.as_deref(), None)
             .await;
         let listing = match asked {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use larder_crds::Mode;
 use tokio::time::timeout;
 
 use super::verify::{Rejection, accept};
@@ -92,7 +93,7 @@ impl Cache {
             registry: Arc::clone(&target.label),
             repository: repository.clone(),
             digest: *digest,
-            credential: target.upstream.credential_key(repository).await,
+            credential: target.upstream()?.credential_key(repository).await,
         };
         let flight = self.inner.digest_flights.join(&key, || {
             let (cache, target, key) = (self.clone(), target.clone(), key.clone());
@@ -127,7 +128,7 @@ impl Cache {
         }
         let stale = known.as_ref().filter(|_| freshness == Freshness::Expired);
         let stale = stale.map(|(_, manifest)| manifest.clone());
-        let credential = target.upstream.credential_key(repository).await;
+        let credential = target.upstream()?.credential_key(repository).await;
         let flight = self.inner.tag_flights.join(
             &TagKey {
                 key: key.clone(),
@@ -156,6 +157,10 @@ impl Cache {
         let Some(manifest) = self.stored_manifest(&entry.digest).await else {
             return (None, Freshness::Useless);
         };
+        if target.registry.mode == Mode::CacheOnly {
+            // Nobody else will ever be asked, so there is nothing to be older than.
+            return (Some((entry, manifest)), Freshness::Fresh);
+        }
         let policy = &target.registry.tags;
         let freshness = tags::judge(
             entry.checked_at,
@@ -218,7 +223,7 @@ impl Cache {
             return self.settle(target, key, answer, None).await;
         };
         let head = target
-            .upstream
+            .upstream()?
             .head_manifest(&key.repository, &by_tag, Some(&entry.digest))
             .await;
         let answer = match head {
@@ -280,7 +285,9 @@ impl Cache {
             None if is_gone => ledger.remove(&key),
             None => Ok(()),
         });
-        if let Ok(Err(error)) = written.await {
+        if let Ok(Err(error)) = written.await
+            && !self.inner.store.note_failure(&error, 0)
+        {
             tracing::error!(registry = %label, error = &error as &dyn std::error::Error,
                 "the tag ledger cannot be written");
         }
@@ -300,7 +307,7 @@ impl Cache {
         };
         let mut rejections = 0;
         loop {
-            let fetched = target.upstream.get_manifest(repository, reference).await;
+            let fetched = target.upstream()?.get_manifest(repository, reference).await;
             let mut fetched = fetched.map_err(|error| client_error(target, Subject::Manifest, &error))?;
             let warnings = std::mem::take(&mut fetched.warnings);
             match accept(wanted, fetched) {

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use larder_crds::Mode;
 use tokio::time::Instant;
 
+use super::Error;
 use crate::config::{Config, Registry};
 use crate::upstream::{self, Upstream};
 
@@ -15,10 +17,22 @@ use crate::upstream::{self, Upstream};
 pub struct Target {
     /// What the configuration says of it.
     pub registry: Arc<Registry>,
-    /// Its client.
-    pub upstream: Arc<Upstream>,
+    upstream: Arc<Upstream>,
     /// The registry's host as a label and in logs.
     pub label: Arc<str>,
+}
+
+impl Target {
+    /// The registry's client: the only way to it.
+    ///
+    /// # Errors
+    /// [`Error::NotKept`] where the registry is never contacted.
+    pub fn upstream(&self) -> Result<&Arc<Upstream>, Error> {
+        match self.registry.mode {
+            Mode::Proxy => Ok(&self.upstream),
+            Mode::CacheOnly => Err(Error::NotKept),
+        }
+    }
 }
 
 /// All configured registries. Cheap to clone; clones see each other's reloads.

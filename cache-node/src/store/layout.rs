@@ -113,6 +113,18 @@ impl Layout {
         })
     }
 
+    /// The cache directory.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes and syncs this many bytes, and removes them.
+    pub(super) fn try_write(&self, bytes: usize) -> Result<(), Error> {
+        let path = self.root.join("tmp").join("check");
+        self.write_atomically(&path, &vec![0; bytes])?;
+        fs::remove_file(&path).map_err(Error::io("remove", &path))
+    }
+
     /// Every proved blob with what the file system says of it.
     pub(super) fn list_blobs(&self) -> Result<Vec<(Digest, Metadata)>, Error> {
         let mut found = Vec::new();

@@ -48,7 +48,12 @@ impl Partial {
         if found.synced.total() == 0 {
             file.set_len(0).map_err(Error::io("empty", &data_path))?;
         }
-        layout.write_atomically(&journal_path, found.render(boot_id()).as_bytes())?;
+        if let Err(error) = layout.write_atomically(&journal_path, found.render(boot_id()).as_bytes()) {
+            if found.synced.total() == 0 {
+                let _ = fs::remove_file(&data_path);
+            }
+            return Err(error);
+        }
         let appended = OpenOptions::new().append(true).open(&journal_path);
         let appended = appended.map_err(Error::io("open", &journal_path))?;
         Ok(Self {
@@ -90,7 +95,14 @@ impl Partial {
             match reserved {
                 // A file system without preallocation fills as it is written.
                 Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-                Err(errno) => return Err(Error::io("reserve space for", &self.data_path)(errno.into())),
+                Err(errno) => {
+                    // Some file systems keep what they could reserve: a file's own length gives it back.
+                    let _ = self
+                        .file
+                        .metadata()
+                        .and_then(|found| self.file.set_len(found.len()));
+                    return Err(Error::io("reserve space for", &self.data_path)(errno.into()));
+                }
             }
         }
         self.append(&journal::length_line(length))

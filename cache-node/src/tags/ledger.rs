@@ -81,7 +81,8 @@ pub struct Ledger {
 #[derive(Debug)]
 struct State {
     entries: HashMap<Key, Entry>,
-    file: File,
+    /// None after a write that failed: the next one writes the file anew.
+    file: Option<File>,
     lines: usize,
 }
 
@@ -112,7 +113,12 @@ impl Ledger {
                 None => tracing::warn!("a torn line of the tag ledger was left out"),
             }
         }
-        let (file, lines) = rewrite(layout, &entries)?;
+        let (file, lines) = match rewrite(layout, &entries) {
+            Ok((file, lines)) => (Some(file), lines),
+            // What was read is still true, and a full disk shall not keep anybody from starting.
+            Err(error) if error.is_disk_trouble() => (None, 0),
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             layout: layout.clone(),
             state: Mutex::new(State { entries, file, lines }),
@@ -166,11 +172,16 @@ impl Ledger {
             .map_err(io::Error::other)
             .map_err(Error::io("write", &path))?;
         text.push(b'\n');
-        state.file.write_all(&text).map_err(Error::io("write", &path))?;
-        state.lines += 1;
-        if state.lines > 2 * state.entries.len() + HISTORY_LINES_MAX {
-            (state.file, state.lines) = rewrite(&self.layout, &state.entries)?;
+        if let Some(mut file) = state.file.take()
+            && state.lines < 2 * state.entries.len() + HISTORY_LINES_MAX
+        {
+            file.write_all(&text).map_err(Error::io("write", &path))?;
+            state.lines += 1;
+            state.file = Some(file);
+            return Ok(());
         }
+        let (file, lines) = rewrite(&self.layout, &state.entries)?;
+        (state.file, state.lines) = (Some(file), lines);
         Ok(())
     }
 

@@ -160,18 +160,12 @@ impl Auth {
         scope: Option<String>,
         refused: Option<&HeaderValue>,
     ) -> Result<Token, Error> {
-        let realm = target
-            .url
-            .join(realm)
-            .ok()
-            .filter(|realm| matches!(realm.scheme(), "http" | "https"))
-            .ok_or_else(|| Error::new(Kind::Protocol, "the challenge's realm is no address"))?;
         let identity = match target.identity.credential() {
             // It is a token already; a realm could make nothing of it.
             Some(Credential::Bearer(_)) => Identity::ANONYMOUS,
             _ => target.identity.clone(),
         };
-        self.check_realm(target.url, &identity, &realm)?;
+        let realm = self.realm(target.url, realm, &identity)?;
         let key = TokenKey {
             realm,
             service,
@@ -187,7 +181,13 @@ impl Auth {
         self.tokens.get(key.clone(), refused, fetch).await
     }
 
-    fn check_realm(&self, from: &Url, identity: &Identity, realm: &Url) -> Result<(), Error> {
+    /// The address of the `realm` that the server at `from` names, if it may see `identity`.
+    pub(super) fn realm(&self, from: &Url, realm: &str, identity: &Identity) -> Result<Url, Error> {
+        let realm = from
+            .join(realm)
+            .ok()
+            .filter(|realm| matches!(realm.scheme(), "http" | "https"))
+            .ok_or_else(|| Error::new(Kind::Protocol, "the challenge's realm is no address"))?;
         let host = realm.host_str().unwrap_or_default();
         let denied = |error: guard::RealmError| {
             tracing::warn!(registry = self.registry.host, realm = host, %error, "no token is asked for at this realm");
@@ -195,12 +195,11 @@ impl Auth {
         };
         if identity.credential().is_some() {
             let endpoint = &self.registry.endpoint;
-            return guard::check_realm(&endpoint.url, realm, &endpoint.trust.realms).map_err(denied);
-        }
-        if guard::is_downgrade(from, realm) {
+            guard::check_realm(&endpoint.url, &realm, &endpoint.trust.realms).map_err(denied)?;
+        } else if guard::is_downgrade(from, &realm) {
             return Err(denied(guard::RealmError::Downgrade));
         }
-        Ok(())
+        Ok(realm)
     }
 
     /// Asks the realm with the credential, and once more without it if it is refused: a broken Secret must not break
@@ -235,7 +234,8 @@ impl Auth {
         Ok(challenges)
     }
 
-    fn report_refusal(&self, identity: &Identity, error: &Error) {
+    /// Tells of a refused credential: the observer each time, the log once for each state of the Secret.
+    pub(super) fn report_refusal(&self, identity: &Identity, error: &Error) {
         let CredentialKey::Secret(secret_name) = identity.key() else {
             return;
         };

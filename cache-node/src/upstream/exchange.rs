@@ -66,10 +66,10 @@ impl Answer {
 pub(super) struct Exchange {
     pub(super) registry: Arc<Registry>,
     pub(super) limits: Limits,
-    credentials: Arc<CredentialStore>,
-    observer: Arc<dyn Observer>,
-    transport: Arc<Transport>,
-    auth: Arc<Auth>,
+    pub(super) credentials: Arc<CredentialStore>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) auth: Arc<Auth>,
     governor: Governor,
 }
 

@@ -40,18 +40,27 @@ impl Identity {
         let Some(rule) = rule else {
             return Self::ANONYMOUS;
         };
-        match credentials.get(&rule.secret_name, &endpoint.host()).await {
-            Ok(Some(credential)) => Self {
-                key: CredentialKey::Secret(rule.secret_name.as_str().into()),
-                mark: credentials.generation(&rule.secret_name),
-                credential: Some(Arc::new(credential)),
-            },
-            Ok(None) => Self::ANONYMOUS,
-            Err(error) => {
-                tracing::debug!(registry = registry.host, %error, "going on without credential");
-                Self::ANONYMOUS
-            }
-        }
+        Self::of_secret(registry, credentials, &rule.secret_name)
+            .await
+            .unwrap_or(Self::ANONYMOUS)
+    }
+
+    /// The credential for the registry's endpoint in a Secret, if there is one that can be read.
+    pub(super) async fn of_secret(
+        registry: &Registry,
+        credentials: &CredentialStore,
+        secret_name: &str,
+    ) -> Option<Self> {
+        let credential = credentials.get(secret_name, &registry.endpoint.host()).await;
+        let credential = credential.unwrap_or_else(|error| {
+            tracing::debug!(registry = registry.host, %error, "going on without credential");
+            None
+        })?;
+        Some(Self {
+            key: CredentialKey::Secret(secret_name.into()),
+            mark: credentials.generation(secret_name),
+            credential: Some(Arc::new(credential)),
+        })
     }
 
     pub(super) fn key(&self) -> &CredentialKey {

@@ -51,6 +51,8 @@ pub enum RequestKind {
     Manifest,
     /// Blobs.
     Blob,
+    /// Whether the registry is there and takes our credentials; nothing that it counts as a pull.
+    Probe,
 }
 
 impl RequestKind {
@@ -59,6 +61,7 @@ impl RequestKind {
         match self {
             Self::Manifest => "manifest",
             Self::Blob => "blob",
+            Self::Probe => "probe",
         }
     }
 }
@@ -72,6 +75,11 @@ pub trait Observer: Send + Sync + 'static {
 
     /// The token server refused the credential; the request goes on anonymously.
     fn credential_refused(&self, registry: &str, secret_name: &str) {
+        let _ = (registry, secret_name);
+    }
+
+    /// A probe found that the credential is good.
+    fn credential_accepted(&self, registry: &str, secret_name: &str) {
         let _ = (registry, secret_name);
     }
 }

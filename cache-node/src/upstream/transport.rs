@@ -38,8 +38,8 @@ pub(super) struct Transport {
 
 #[derive(Clone)]
 struct Clients {
-    /// Which state of the CA bundle they were built with.
-    bundle_mark: Option<u64>,
+    /// Which states of the registry's CA bundle and of everybody's they were built with; none before the first use.
+    marks: Option<(u64, u64)>,
     trusting: Client,
     filtering: Client,
 }
@@ -57,10 +57,10 @@ impl Transport {
         let trust = &registry.endpoint.trust;
         let trust: Arc<[HostPattern]> = trust.redirects.iter().chain(&trust.realms).cloned().collect();
         let proxies = proxy_hosts(PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok()));
-        let has_bundle = registry.endpoint.tls.ca_bundle.is_some();
+        let has_bundle = registry.endpoint.tls.ca_bundle.is_some() || credentials.has_ca_file();
         let clients = Clients {
-            bundle_mark: (!has_bundle).then_some(0),
-            ..build_clients(&registry, &limits, &seen, &trust, &proxies, 0, None)?
+            marks: (!has_bundle).then_some((0, 0)),
+            ..build_clients(&registry, &limits, &seen, &trust, &proxies, &[])?
         };
         Ok(Self {
             registry,
@@ -119,40 +119,67 @@ impl Transport {
 
     /// The clients; new ones when the CA bundle has changed, so that a rotated one works without a restart.
     async fn current_clients(&self) -> Result<Clients, Error> {
-        let bundle_name = self.registry.endpoint.tls.ca_bundle.as_deref();
-        let mark = bundle_name.map_or(0, |name| self.credentials.generation(name));
         {
             let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-            if clients.bundle_mark == Some(mark) {
+            if clients.marks.is_some_and(|marks| marks == self.marks()) {
                 return Ok(clients.clone());
             }
         }
-        let (mark, bundle) = match bundle_name {
-            Some(name) => self.bundle(name).await,
-            None => (0, None),
-        };
-        let built = build_clients(
+        // Taken first: what changes while it is read is read again for the next request.
+        let marks = self.marks();
+        let authorities = self.authorities().await;
+        let mut built = build_clients(
             &self.registry,
             &self.limits,
             &self.seen,
             &self.trust,
             &self.proxies,
-            mark,
-            bundle,
+            &authorities,
         )?;
+        built.marks = Some(marks);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         *clients = built.clone();
         Ok(built)
     }
 
-    async fn bundle(&self, name: &str) -> (u64, Option<Vec<u8>>) {
-        let bundle = self.credentials.ca_bundle(name).await;
-        let bundle = bundle.unwrap_or_else(|error| {
-            tracing::warn!(registry = self.registry.host, %error, "going on without the CA bundle");
-            None
-        });
-        (self.credentials.generation(name), bundle)
+    fn marks(&self) -> (u64, u64) {
+        let bundle = self.registry.endpoint.tls.ca_bundle.as_deref();
+        (
+            bundle.map_or(0, |name| self.credentials.generation(name)),
+            self.credentials.ca_file_generation(),
+        )
     }
+
+    /// Those that are trusted beside the system's. What is missing is gone on without: the condition says so.
+    async fn authorities(&self) -> Vec<Certificate> {
+        let mut found = Vec::new();
+        let bundle = match &self.registry.endpoint.tls.ca_bundle {
+            Some(name) => Some(self.credentials.ca_bundle(name).await),
+            None => None,
+        };
+        for pem in bundle.into_iter().chain(self.credentials.ca_file().await) {
+            let read = pem.map(|pem| authorities(&pem.unwrap_or_default()));
+            match read {
+                Ok(read) if read.is_empty() => {
+                    tracing::warn!(
+                        registry = self.registry.host,
+                        "going on without a CA bundle that holds none"
+                    );
+                }
+                Ok(read) => found.extend(read),
+                Err(error) => {
+                    tracing::warn!(registry = self.registry.host, %error, "going on without a CA bundle");
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The certificates in a PEM file; none where it cannot be understood, which is as good as missing: a mistake in it must
+/// not take the system's own authorities away.
+pub fn authorities(pem: &[u8]) -> Vec<Certificate> {
+    Certificate::from_pem_bundle(pem).unwrap_or_default()
 }
 
 /// Method, host and path of a request, for logs and errors: never the query, which may be a signature.
@@ -166,14 +193,9 @@ fn build_clients(
     seen: &Arc<SeenClasses>,
     trust: &Arc<[HostPattern]>,
     proxies: &Arc<[String]>,
-    bundle_mark: u64,
-    bundle: Option<Vec<u8>>,
+    authorities: &[Certificate],
 ) -> Result<Clients, Error> {
     let tls_error = |error| Error::new(Kind::Tls, "the TLS configuration").with_source(error);
-    let authorities = match &bundle {
-        Some(pem) => Certificate::from_pem_bundle(pem).map_err(tls_error)?,
-        None => Vec::new(),
-    };
     let build = |builder: &dyn Fn() -> ClientBuilder| {
         let with_platform = builder().tls_certs_merge(authorities.iter().cloned()).build();
         // Without any authority on this machine the platform's verifier cannot be built. Plain http still works then,
@@ -196,7 +218,7 @@ fn build_clients(
         })
     };
     Ok(Clients {
-        bundle_mark: Some(bundle_mark),
+        marks: None,
         trusting: build(&trusting).map_err(tls_error)?,
         filtering: build(&filtering).map_err(tls_error)?,
     })

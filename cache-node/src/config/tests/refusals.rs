@@ -59,13 +59,17 @@ fn the_head_of_the_document_is_checked() {
     );
     assert_eq!(head("{name: test}", "{}"), ["metadata.name: required"]);
     assert!(head("{name: test}", "{name: A_b}")[0].starts_with("metadata.name: \"A_b\" is not a name"));
+    assert_eq!(
+        head("{name: test}", "{name: test, uid: ../x}"),
+        ["metadata.uid: is none that Kubernetes gives: leave it out"]
+    );
     assert_eq!(errors("{}").len(), 4);
 }
 
 #[test]
 fn every_unknown_field_is_reported() {
     let text = document(
-        "registries:\n- {host: quay.io, hots: x, lookAhead: All, endpoints: [{url: https://quay.io, proxy: x}]}\nnode: {port: 1}\ncache: {capacity: 1Gi, verifyWholeUpto: 1}",
+        "registries:\n- {host: quay.io, hots: x, lookAhead: All, endpoints: [{url: https://quay.io, proxy: x}]}\ncache: {capacity: 1Gi, verifyWholeUpto: 1}",
     ) + "x-extra: 1\n";
     let planned = "not supported by this version; remove it";
     let unknown = "unknown field; correct its name or remove it";
@@ -76,7 +80,6 @@ fn every_unknown_field_is_reported() {
         [
             format!("spec.cache.capacity: {planned}"),
             format!("spec.cache.verifyWholeUpto: {unknown}"),
-            format!("spec.node: {planned}"),
             format!("spec.registries[0].endpoints[0].proxy: {planned}"),
             format!("spec.registries[0].hots: {unknown}"),
             format!("spec.registries[0].lookAhead: {planned}"),
