@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod audit;
 mod control_plane;
 mod cri;
 mod disk;
@@ -28,6 +29,7 @@ mod pki;
 mod place;
 mod pods;
 mod runtime;
+mod simulated;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -44,7 +46,7 @@ use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 
-use control_plane::ControlPlane;
+use control_plane::{ControlPlane, Controllers};
 use failure::NamesLogs;
 use machine::Machine;
 use node::Site;
@@ -55,6 +57,7 @@ use crate::process::run;
 use crate::real::tool_set;
 use crate::wait::until_some;
 
+pub use audit::Audited;
 pub use cri::{NodeImage, Pulled};
 pub use disk::CACHE_DIR;
 pub use faults::Peer;
@@ -63,6 +66,7 @@ pub use node::{Component, Node, NodeOptions};
 pub use place::CLUSTERS_DIR;
 pub use pods::{Finished, HelperPod, NAMESPACE};
 pub use runtime::{ConfigPath, Containerd};
+pub use simulated::Program;
 
 /// Nodes of a cluster of which nothing else is asked.
 const NODES: usize = 3;
@@ -73,10 +77,6 @@ pub const KUBERNETES_VARIABLE: &str = "LARDER_CLUSTER_KUBERNETES";
 
 /// What Kubernetes' times leave out.
 const WHOLE_SECOND: Duration = Duration::from_secs(1);
-
-/// Name and port by which the nodes of `docs/examples/cluster.yaml` know their upstream registry; it listens at
-/// [`Cluster::host_ip`].
-pub const EXAMPLE_UPSTREAM: (&str, u16) = ("upstream.local", 5000);
 
 /// A running cluster. Dropping it ends all of it; so does the end of this process.
 pub struct Cluster {
@@ -102,6 +102,10 @@ impl Cluster {
     /// # Errors
     /// With the log of what did not come up; where this is not root, or there are more nodes than addresses.
     pub async fn with_nodes(options: &[NodeOptions]) -> Result<Self> {
+        Self::start_with(options, Controllers::All).await
+    }
+
+    async fn start_with(options: &[NodeOptions], controllers: Controllers) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "a cluster needs root");
         let kubernetes = std::env::var(KUBERNETES_VARIABLE).unwrap_or_else(|_| KUBERNETES.to_owned());
         let place = Place::take()?;
@@ -117,7 +121,7 @@ impl Cluster {
         let control_plane = ControlPlane::start(&place, machine, &authority)?;
         let kubeconfig = place.dir().join("kubeconfig");
         authority.write_kubeconfig(&kubeconfig, &control_plane.url(), "admin", Some(MASTERS))?;
-        let client = client(&kubeconfig).await?;
+        let client = Client::try_from(config(&kubeconfig).await?)?;
         let site = Arc::new(Site {
             control_plane,
             place,
@@ -134,7 +138,7 @@ impl Cluster {
             _names_logs: names_logs,
             site,
         };
-        let started = this.bring_up(&authority).await;
+        let started = this.bring_up(&authority, controllers).await;
         if started.is_err() {
             this.site.place.keep_logs();
         }
@@ -142,7 +146,7 @@ impl Cluster {
         Ok(this)
     }
 
-    async fn bring_up(&self, authority: &Authority) -> Result<()> {
+    async fn bring_up(&self, authority: &Authority, controllers: Controllers) -> Result<()> {
         let site = &self.site;
         for node in &self.nodes {
             let cgroup = site.place.cgroup(node.name());
@@ -154,13 +158,14 @@ impl Cluster {
                 node.name(),
                 node.ip(),
                 &cgroup,
+                node.options.sync_frequency_s,
             )?;
         }
         // What needs no API server starts while that does.
         let boot = futures_util::future::try_join_all(self.nodes.iter().map(Node::boot));
-        let controllers = site
-            .control_plane
-            .start_controllers(&site.place, authority, &self.client);
+        let controllers =
+            site.control_plane
+                .start_controllers(controllers, &site.place, authority, &self.client);
         tokio::try_join!(boot, controllers)?;
         for archive in images::write(site.place.dir())? {
             self.load_image(&archive).await?;
@@ -186,6 +191,16 @@ impl Cluster {
     /// A client that may do everything.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// A client that may do what this user may, for example `system:serviceaccount:NAMESPACE:NAME`.
+    ///
+    /// # Errors
+    /// Where none can be made of the kubeconfig file.
+    pub async fn client_as(&self, user: &str) -> Result<Client> {
+        let mut config = config(&self.kubeconfig).await?;
+        config.auth_info.impersonate = Some(user.to_owned());
+        Ok(Client::try_from(config)?)
     }
 
     /// A kubeconfig file whose user may do everything.
@@ -330,8 +345,7 @@ fn ready_heartbeat(node: &KubernetesNode) -> Option<Timestamp> {
     })
 }
 
-async fn client(kubeconfig: &Path) -> Result<Client> {
+async fn config(kubeconfig: &Path) -> Result<Config> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }

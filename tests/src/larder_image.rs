@@ -39,6 +39,15 @@ impl LarderImage {
         }
     }
 
+    /// The operator's. Panics when the static program has not been built.
+    pub fn operator() -> Self {
+        Self {
+            program: "operator",
+            binary: static_program::operator(),
+            dockerfile: include_str!("../../operator/Dockerfile"),
+        }
+    }
+
     /// The name that the image has once it is loaded, for example `ghcr.io/larder-dev/cache-node:0.1.0`.
     pub fn reference(&self) -> String {
         format!("{REPOSITORY}/{}:{VERSION}", self.program)

@@ -40,13 +40,16 @@
     reason = "this crate is test code: a fixture that cannot work must fail the test at once and loudly"
 )]
 
+pub mod charts;
 pub mod client;
 pub mod cluster;
 pub mod digest;
 pub mod fake_registry;
 pub mod image;
+pub mod installation;
 pub mod larder_image;
 pub mod node;
+pub mod operator;
 mod process;
 pub mod real;
 pub mod relay;

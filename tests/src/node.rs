@@ -2,9 +2,11 @@
 
 mod config;
 mod in_process;
+mod node_config;
 mod process;
 pub mod secrets;
 
 pub use config::{Endpoint, MirrorConfig, Registry};
 pub use in_process::InProcessNode;
+pub use node_config::{FakeCache, Mood, NodeConfigProcess};
 pub use process::{NodeBuilder, NodeProcess};

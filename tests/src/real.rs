@@ -8,6 +8,7 @@
 pub mod containerd;
 pub mod crane;
 pub mod docker_registry;
+pub mod helm;
 pub mod nginx;
 pub mod podman;
 pub mod skopeo;
@@ -24,6 +25,7 @@ use sha2::{Digest, Sha256, Sha512};
 pub use containerd::Containerd;
 pub use crane::Crane;
 pub use docker_registry::DockerRegistry;
+pub use helm::Helm;
 pub use nginx::Nginx;
 pub use podman::Podman;
 pub use skopeo::Skopeo;

@@ -7,6 +7,11 @@ pub fn cache_node() -> PathBuf {
     find("cache-node")
 }
 
+/// The static `operator`. Panics when it has not been built.
+pub fn operator() -> PathBuf {
+    find("operator")
+}
+
 /// The static `helper`, the one program in test images. Panics when it has not been built.
 pub fn helper() -> PathBuf {
     find("helper")

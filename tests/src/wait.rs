@@ -24,7 +24,10 @@ pub(crate) async fn until_some<T>(ready: impl AsyncFnMut() -> Result<Option<T>>)
     look(UP_WITHIN, ready).await
 }
 
-async fn look<T>(within: Duration, mut ready: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) async fn look<T>(
+    within: Duration,
+    mut ready: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let looking = async {
         loop {
             if let Some(value) = ready().await? {

@@ -20,6 +20,7 @@ async fn nodes_pods_services_and_names_are_those_of_a_real_cluster() {
     pods_and_services_are_reached_across_nodes(&cluster).await;
     the_loopback_is_the_nodes_own(&cluster).await;
     names_are_those_of_the_nodes_hosts_file(&cluster).await;
+    namespaces_are_held_to_baseline_unless_a_label_says_otherwise(&cluster).await;
     a_failure_keeps_the_logs_and_nothing_else(cluster).await;
 }
 
@@ -104,6 +105,41 @@ async fn names_are_those_of_the_nodes_hosts_file(cluster: &Cluster) {
             finished.output.contains(&ip.to_string()),
             known,
             "{name} on node{number}: {finished:?}"
+        );
+    }
+}
+
+async fn namespaces_are_held_to_baseline_unless_a_label_says_otherwise(cluster: &Cluster) {
+    cluster
+        .kubectl(&["create", "namespace", "unlabelled"])
+        .await
+        .unwrap();
+    let on_host = r#"--overrides={"spec": {"hostNetwork": true, "automountServiceAccountToken": false}}"#;
+    for (namespace, refused) in [("unlabelled", true), (NAMESPACE, false), ("kube-system", false)] {
+        let pod = [
+            "run",
+            "careless",
+            "--image=none",
+            "--dry-run=server",
+            on_host,
+            "--namespace",
+            namespace,
+        ];
+        until("the namespace has its service account", async || {
+            let accounts = ["get", "serviceaccount", "default", "--namespace", namespace];
+            cluster.kubectl(&accounts).await.is_ok()
+        })
+        .await;
+        let run = cluster.kubectl(&pod).await;
+        let baseline = run.as_ref().is_err_and(|error| {
+            error
+                .to_string()
+                .contains(r#"violates PodSecurity "baseline:latest""#)
+        });
+        assert_eq!(
+            (run.is_err(), baseline),
+            (refused, refused),
+            "{namespace}: {run:?}"
         );
     }
 }

@@ -23,6 +23,7 @@ async fn hosts_toml_counts_where_the_release_reads_its_config_path() {
     let options = MATRIX.map(|(containerd, config_path, _)| NodeOptions {
         containerd,
         config_path,
+        ..NodeOptions::default()
     });
     let cluster = Cluster::with_nodes(&options).await.unwrap();
     let mirror = FakeRegistry::builder()

@@ -24,15 +24,28 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The archive in a directory of its own.
 struct Built {
+    program: &'static str,
     dir: TempDir,
     path: PathBuf,
 }
 
 impl Built {
     fn cache_node() -> Result<Self> {
+        Self::of("cache-node", &LarderImage::cache_node())
+    }
+
+    fn operator() -> Result<Self> {
+        Self::of("operator", &LarderImage::operator())
+    }
+
+    fn all() -> Result<[Self; 2]> {
+        Ok([Self::cache_node()?, Self::operator()?])
+    }
+
+    fn of(program: &'static str, image: &LarderImage) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let path = LarderImage::cache_node().build(dir.path())?;
-        Ok(Self { dir, path })
+        let path = image.build(dir.path())?;
+        Ok(Self { program, dir, path })
     }
 
     fn read(&self) -> Result<Archive> {
@@ -42,32 +55,36 @@ impl Built {
 
 #[test]
 fn an_archive_is_small_and_the_same_every_time() -> Result<()> {
-    let (one, other) = (Built::cache_node()?, Built::cache_node()?);
-    let name = format!("larder-cache-node-{VERSION}-{}.tar", architecture());
-    assert!(one.path.ends_with(name), "{}", one.path.display());
-    assert!(fs::metadata(&one.path)?.len() < ARCHIVE_BYTES_MAX);
-    assert!(
-        fs::read(&one.path)? == fs::read(&other.path)?,
-        "two builds differ"
-    );
+    for (one, other) in Built::all()?.iter().zip(&Built::all()?) {
+        let name = format!("larder-{}-{VERSION}-{}.tar", one.program, architecture());
+        assert!(one.path.ends_with(name), "{}", one.path.display());
+        assert!(fs::metadata(&one.path)?.len() < ARCHIVE_BYTES_MAX);
+        assert!(
+            fs::read(&one.path)? == fs::read(&other.path)?,
+            "two builds of {} differ",
+            one.program
+        );
+    }
     Ok(())
 }
 
 #[test]
 fn an_image_says_what_it_is_and_how_to_run_it() -> Result<()> {
-    let image = Built::cache_node()?.read()?;
-    assert_eq!(image.name, format!("ghcr.io/larder-dev/cache-node:{VERSION}"));
-    assert_eq!(image.config["architecture"], architecture());
-    let config = &image.config["config"];
-    assert_eq!(config["Entrypoint"], json!(["/cache-node"]));
-    assert_eq!(config["Cmd"], json!(["serve"]));
-    assert_eq!(config["User"], "65532:65532");
-    let label = |name: &str| config["Labels"][format!("org.opencontainers.image.{name}")].as_str();
-    assert_eq!(label("version"), Some(VERSION));
-    assert_eq!(label("licenses"), Some(env!("CARGO_PKG_LICENSE")));
-    assert_eq!(label("source"), Some(env!("CARGO_PKG_REPOSITORY")));
-    for name in ["title", "description"] {
-        assert!(label(name).is_some_and(|text| !text.is_empty()), "{name}");
+    for (built, command) in Built::all()?.iter().zip(["serve", "run"]) {
+        let (image, program) = (built.read()?, built.program);
+        assert_eq!(image.name, format!("ghcr.io/larder-dev/{program}:{VERSION}"));
+        assert_eq!(image.config["architecture"], architecture());
+        let config = &image.config["config"];
+        assert_eq!(config["Entrypoint"], json!([format!("/{program}")]));
+        assert_eq!(config["Cmd"], json!([command]));
+        assert_eq!(config["User"], "65532:65532");
+        let label = |name: &str| config["Labels"][format!("org.opencontainers.image.{name}")].as_str();
+        assert_eq!(label("version"), Some(VERSION));
+        assert_eq!(label("licenses"), Some(env!("CARGO_PKG_LICENSE")));
+        assert_eq!(label("source"), Some(env!("CARGO_PKG_REPOSITORY")));
+        for name in ["title", "description"] {
+            assert!(label(name).is_some_and(|text| !text.is_empty()), "{name}");
+        }
     }
     Ok(())
 }
@@ -75,8 +92,14 @@ fn an_image_says_what_it_is_and_how_to_run_it() -> Result<()> {
 /// podman builds the `Dockerfile` by the rules, and must come to the same.
 #[tokio::test]
 async fn a_release_build_comes_to_the_same_image() -> Result<()> {
-    let built = Built::cache_node()?;
-    let (ours, theirs) = (built.read()?, podman_build(&built).await?);
+    for built in Built::all()? {
+        same_as_podmans(&built).await?;
+    }
+    Ok(())
+}
+
+async fn same_as_podmans(built: &Built) -> Result<()> {
+    let (ours, theirs) = (built.read()?, podman_build(built).await?);
     for key in [
         "Entrypoint",
         "Cmd",
@@ -112,7 +135,7 @@ async fn podman_build(built: &Built) -> Result<Archive> {
         podman.args(["--storage-driver", "vfs"]);
         podman
     };
-    let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cache-node/Dockerfile");
+    let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../{}/Dockerfile", built.program));
     let mut build = podman();
     build.args([
         "build",
@@ -126,7 +149,7 @@ async fn podman_build(built: &Built) -> Result<Archive> {
     for (name, value) in [("VERSION", VERSION), ("TARGETARCH", architecture())] {
         build.args(["--build-arg", &format!("{name}={value}")]);
     }
-    build.arg(built.dir.path().join("cache-node"));
+    build.arg(built.dir.path().join(built.program));
     succeed(build).await?;
     let archive = dir.path().join("archive.tar");
     let mut save = podman();
@@ -145,17 +168,17 @@ async fn succeed(mut command: Command) -> Result<()> {
 
 #[test]
 fn the_program_inside_is_the_one_that_was_built_and_loads_no_library() -> Result<()> {
-    let image = Built::cache_node()?.read()?;
-    let program = &image.files["cache-node"];
-    assert_eq!((program.mode, program.owner), (0o755, (0, 0)));
-    let Kind::File(content) = &program.kind else {
-        panic!("a folder");
-    };
-    assert!(
-        *content == fs::read(static_program::cache_node())?,
-        "another program"
-    );
-    assert!(!has_interpreter(content)?, "it wants a dynamic loader");
+    let programs = [static_program::cache_node(), static_program::operator()];
+    for (built, binary) in Built::all()?.iter().zip(programs) {
+        let image = built.read()?;
+        let program = &image.files[built.program];
+        assert_eq!((program.mode, program.owner), (0o755, (0, 0)));
+        let Kind::File(content) = &program.kind else {
+            panic!("a folder");
+        };
+        assert!(*content == fs::read(binary)?, "another program");
+        assert!(!has_interpreter(content)?, "it wants a dynamic loader");
+    }
     // The check itself must tell one from the other: this test is dynamically linked.
     assert!(has_interpreter(&fs::read(std::env::current_exe()?)?)?);
     Ok(())
@@ -193,6 +216,16 @@ async fn commands_run_in_the_image_alone() -> Result<()> {
     root.write("mirror.yaml", &mirror.to_yaml())?;
     let effective = root.output(&["check", "--config", "/mirror.yaml"]).await?;
     assert!(effective.contains("https://quay.io"), "{effective}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_prints_the_definition_that_is_checked_in() -> Result<()> {
+    let root = Chroot::unpack(&Built::operator()?.read()?)?;
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/registrymirrors.yaml");
+    let kept = fs::read_to_string(kept)?;
+    let (_comment, kept) = kept.split_once('\n').context("a comment and the definition")?;
+    assert_eq!(root.output(&["crd"]).await?, kept);
     Ok(())
 }
 

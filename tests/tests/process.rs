@@ -7,17 +7,27 @@
 
 #[path = "process/command_line.rs"]
 mod command_line;
+#[path = "process/conditions.rs"]
+mod conditions;
+#[path = "process/identity.rs"]
+mod identity;
 #[path = "process/listeners.rs"]
 mod listeners;
 #[path = "process/logs.rs"]
 mod logs;
+#[path = "process/machine.rs"]
+mod machine;
+#[path = "process/probes.rs"]
+mod probes;
 #[path = "process/reload.rs"]
 mod reload;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use cache_node::app::Limits;
 use larder_tests::prelude::*;
 use tokio::process::{Child, Command};
 
@@ -46,6 +56,38 @@ fn said(output: Output) -> (i32, String, String) {
         text(output.stdout),
         text(output.stderr),
     )
+}
+
+/// A node that looks at its files often enough for a test.
+async fn attentive_node(config: &MirrorConfig) -> InProcessNode {
+    let limits = Limits {
+        poll: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    InProcessNode::start(config, limits).await
+}
+
+/// What stands on a node: reason, registry and object of each condition.
+async fn standing(node: &InProcessNode) -> Vec<(String, String, String)> {
+    let report = node.conditions().await;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let conditions = report["conditions"].as_array().unwrap().iter();
+    conditions
+        .map(|c| (text(&c["reason"]), text(&c["registry"]), text(&c["object"])))
+        .collect()
+}
+
+/// Waits until exactly these stand but for what `node-config`, which does not run here, should have said.
+async fn until_standing(node: &InProcessNode, expected: &[(&str, &str, &str)]) {
+    until(&format!("{expected:?} on the board"), async || {
+        let standing = standing(node).await;
+        let heard = standing.iter().filter(|(reason, ..)| reason != "NodeConfigStale");
+        let heard: BTreeSet<_> = heard
+            .map(|(reason, registry, object)| (&reason[..], &registry[..], &object[..]))
+            .collect();
+        heard == expected.iter().copied().collect()
+    })
+    .await;
 }
 
 /// Starts the program and leaves it running; its output is collected when it ends.

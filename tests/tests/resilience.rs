@@ -8,8 +8,12 @@
     reason = "helpers of tests: what cannot work must fail the test at once"
 )]
 
+#[path = "resilience/cache_only.rs"]
+mod cache_only;
 #[path = "resilience/crash.rs"]
 mod crash;
+#[path = "resilience/disk_full.rs"]
+mod disk_full;
 #[path = "resilience/rows_answers.rs"]
 mod rows_answers;
 #[path = "resilience/rows_fills.rs"]

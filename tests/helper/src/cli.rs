@@ -10,10 +10,11 @@ use std::time::Duration;
 const TIMEOUT_DEFAULT_S: u64 = 10;
 
 /// Every command and what it takes; a command with `TIMEOUT` in it also takes `--timeout SECONDS`.
-const COMMANDS: [(&str, &str); 10] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("pause", ""),
     ("wait", ""),
     ("serve", "ADDR [TEXT]"),
+    ("forward", "ADDR HOST:PORT"),
     ("get", "http://HOST[:PORT]/PATH [--timeout SECONDS]"),
     ("lookup", "NAME [--timeout SECONDS]"),
     ("connect", "HOST:PORT [--timeout SECONDS]"),
@@ -33,6 +34,8 @@ pub(crate) enum Command {
         address: SocketAddr,
         text: Option<String>,
     },
+    /// Pass connections to `address` on to `HOST:PORT`.
+    Forward { address: SocketAddr, target: String },
     /// Ask for a URL and print the status and the body.
     Get { url: Url, timeout: Duration },
     /// Print a name's addresses.
@@ -136,6 +139,10 @@ fn command_of(words: &[&str], timeout: Duration) -> Option<Command> {
             address: address.parse().ok()?,
             text: Some(text.to_owned()),
         },
+        ["forward", address, target] if has_port(target) => Command::Forward {
+            address: address.parse().ok()?,
+            target: target.to_owned(),
+        },
         ["get", url] => Command::Get {
             url: url.parse().ok()?,
             timeout,
@@ -196,6 +203,13 @@ mod tests {
         let timeout = Duration::from_secs(TIMEOUT_DEFAULT_S);
         let address: SocketAddr = "0.0.0.0:80".parse().unwrap();
         let expected = [
+            (
+                "forward 127.0.0.1:80 up.test:5000",
+                Command::Forward {
+                    address: "127.0.0.1:80".parse().unwrap(),
+                    target: "up.test:5000".to_owned(),
+                },
+            ),
             ("pause", Command::Wait),
             ("wait", Command::Wait),
             ("serve 0.0.0.0:80", Command::Serve { address, text: None }),

@@ -2,6 +2,7 @@
 //! what a test wants to see done in one: be there, answer, ask, fill a disk, take memory, fail.
 
 mod cli;
+mod forward;
 mod http;
 mod signals;
 mod work;
@@ -31,6 +32,11 @@ fn run(command: Command) -> io::Result<ExitCode> {
         Command::Serve { address, text } => {
             let stop = signals::Stop::register()?;
             http::serve(address, text)?;
+            stop.wait();
+        }
+        Command::Forward { address, target } => {
+            let stop = signals::Stop::register()?;
+            forward::serve(address, target)?;
             stop.wait();
         }
         Command::Allocate { bytes } => {

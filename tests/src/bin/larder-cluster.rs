@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use larder_tests::cluster::{CLUSTERS_DIR, Cluster, EXAMPLE_UPSTREAM, NodeOptions};
+use larder_tests::cluster::{CLUSTERS_DIR, Cluster, NodeOptions};
 use larder_tests::image::architecture;
 use larder_tests::larder_image::LarderImage;
 use larder_tests::prelude::*;
@@ -27,6 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Locked while the cluster runs; says where it is once it is ready.
 const STATE_FILE: &str = "/var/tmp/larder-clusters/by-hand.json";
+/// Name and port by which `docs/examples/cluster.yaml` knows the registry.
+const UPSTREAM: (&str, u16) = ("upstream.local", 5000);
 /// What the process that holds the cluster says.
 const LOG_FILE: &str = "/var/tmp/larder-clusters/by-hand.log";
 /// Size of each layer of the large demonstration image.
@@ -83,21 +85,21 @@ fn up() -> Result<()> {
          know as {name}. What to try (docs/cluster.md says more):\n\n\
          export KUBECONFIG={dir}/kubeconfig PATH={}:{}:$PATH\n\
          kubectl get nodes -o wide\n\n\
-         # a cache on every node, and every containerd pointed at its own\n\
-         kubectl apply -f docs/examples/cluster.yaml\n\
-         kubectl rollout status -n larder-system daemonset/cache-node\n\
-         for certs in {dir}/node*/root/etc/containerd/certs.d; do\n  \
-           mkdir -p $certs/registry.local && cp docs/examples/hosts.toml $certs/registry.local/\n\
-         done\n\n\
+         # Larder, whose images are on the nodes, and a cache on every node\n\
+         kubectl create namespace larder-system\n\
+         kubectl label namespace larder-system pod-security.kubernetes.io/enforce=privileged\n\
+         helm install larder charts/larder --namespace larder-system --wait\n\
+         kubectl apply --filename docs/examples/cluster.yaml\n\
+         kubectl wait registrymirror/default --for=condition=Ready --timeout=120s\n\n\
          # ten pods, whose image the registry is asked for once per node\n\
          kubectl create deployment hello --image=registry.local/demo/hello:1 --replicas=10\n\
          kubectl rollout status deployment/hello\n\
-         kubectl logs -n larder-system --selector=app.kubernetes.io/name=cache-node --prefix\n\n\
+         kubectl logs -n larder-system --selector=larder.dev/mirror=default --container=cache --prefix\n\n\
          Its end: make cluster-down",
         kubernetes.display(),
         helm.display(),
-        name = EXAMPLE_UPSTREAM.0,
-        port = EXAMPLE_UPSTREAM.1,
+        name = UPSTREAM.0,
+        port = UPSTREAM.1,
     );
     Ok(())
 }
@@ -172,9 +174,9 @@ async fn hold() -> Result<()> {
     state.set_len(0)?;
     let cluster = Cluster::start().await?;
     let upstream = upstream(&cluster).await?;
-    cluster
-        .load_image(&LarderImage::cache_node().build(cluster.dir())?)
-        .await?;
+    for image in [LarderImage::cache_node(), LarderImage::operator()] {
+        cluster.load_image(&image.build(cluster.dir())?).await?;
+    }
     state.write_all(describe(&cluster).await.to_string().as_bytes())?;
     println!("ready");
     end.recv().await;
@@ -213,8 +215,8 @@ async fn describe(cluster: &Cluster) -> Value {
 
 /// A registry with two images: a small one, and one of many layers.
 async fn upstream(cluster: &Cluster) -> Result<DockerRegistry> {
-    cluster.add_host(EXAMPLE_UPSTREAM.0, cluster.host_ip())?;
-    let listen = Some((cluster.host_ip(), EXAMPLE_UPSTREAM.1).into());
+    cluster.add_host(UPSTREAM.0, cluster.host_ip())?;
+    let listen = Some((cluster.host_ip(), UPSTREAM.1).into());
     let registry = DockerRegistry::start(Options {
         listen,
         ..Options::default()

@@ -10,14 +10,15 @@ use larder_tests::larder_image::LarderImage;
 fn main() -> Result<()> {
     let dir = std::env::args_os().nth(1).map(PathBuf::from);
     let dir = dir.context("usage: larder-images DIR")?;
-    let image = LarderImage::cache_node();
-    let archive = image.build(&dir)?;
-    let archive = archive.display();
-    writeln!(
-        std::io::stdout(),
-        "== {archive}\n   load it as {} by one of these:\n     ctr -n k8s.io images import {archive}\n     \
-         podman load -i {archive}\n     docker load -i {archive}",
-        image.reference(),
-    )?;
+    for image in [LarderImage::cache_node(), LarderImage::operator()] {
+        let archive = image.build(&dir)?;
+        let archive = archive.display();
+        writeln!(
+            std::io::stdout(),
+            "== {archive}\n   load it as {} by one of these:\n     ctr -n k8s.io images import {archive}\n     \
+             podman load -i {archive}\n     docker load -i {archive}",
+            image.reference(),
+        )?;
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ use http::Request;
 use kube::Client;
 use tokio::sync::Mutex;
 
+use super::audit;
 use super::machine::{Machine, Service};
 use super::network::{self, API_SERVICE, PODS, SERVICES};
 use super::pki::{self, Authority, MASTERS};
@@ -16,7 +17,29 @@ use super::place::Place;
 /// The API server's port.
 const API_PORT: u16 = 6443;
 /// Where the components find certificates and kubeconfigs.
-const CONFIG_DIR: &str = "/etc/kubernetes";
+pub(super) const CONFIG_DIR: &str = "/etc/kubernetes";
+
+/// Namespaces without a label of their own are held to Pod Security `baseline`, as careful clusters have it. A label turns
+/// that off where pods need more (<https://kubernetes.io/docs/tasks/configure-pod-container/enforce-standards-admission-controller/>).
+const ADMISSION: &str = "
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: PodSecurity
+  configuration:
+    apiVersion: pod-security.admission.config.k8s.io/v1
+    kind: PodSecurityConfiguration
+    defaults: {enforce: baseline, enforce-version: latest}
+    exemptions: {namespaces: [kube-system]}
+";
+
+/// Which of Kubernetes' controllers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Controllers {
+    All,
+    /// All but those that would mind that nodes have no kubelets, and the one whose work the test does.
+    ForSimulatedNodes,
+}
 
 /// The running control plane. It forgets everything at its end.
 #[derive(Debug)]
@@ -46,6 +69,7 @@ impl ControlPlane {
     /// Waits for the API server, then starts what needs it.
     pub(super) async fn start_controllers(
         &self,
+        controllers: Controllers,
         place: &Place,
         authority: &Authority,
         client: &Client,
@@ -63,7 +87,11 @@ impl ControlPlane {
             authority.write_kubeconfig(&kubeconfig, &self.url(), &format!("system:{name}"), None)?;
         }
         let more = [
-            self.serve(place, "kube-controller-manager", &controller_manager_flags())?,
+            self.serve(
+                place,
+                "kube-controller-manager",
+                &controller_manager_flags(controllers),
+            )?,
             self.serve(place, "kube-scheduler", &scheduler_flags())?,
         ];
         self.services.lock().await.extend(more);
@@ -106,6 +134,8 @@ fn write_files(dir: &Path, authority: &Authority, ip: Ipv4Addr) -> Result<()> {
         ("to-kubelets.key", to_kubelets.key),
         ("service-accounts.key", private),
         ("service-accounts.pub", public),
+        ("admission.yaml", ADMISSION.to_owned()),
+        ("audit.yaml", audit::POLICY.to_owned()),
     ] {
         std::fs::write(dir.join(name), text)?;
     }
@@ -139,15 +169,18 @@ fn api_server_flags(ip: Ipv4Addr) -> Vec<String> {
         "--service-account-signing-key-file=/etc/kubernetes/service-accounts.key",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+        "--admission-control-config-file=/etc/kubernetes/admission.yaml",
+        "--audit-policy-file=/etc/kubernetes/audit.yaml",
         "--allow-privileged",
     ]);
+    all.push(format!("--audit-log-path={CONFIG_DIR}/{}", audit::LOG));
     all.push(format!("--advertise-address={ip}"));
     all.push(format!("--secure-port={API_PORT}"));
     all.push(format!("--service-cluster-ip-range={SERVICES}"));
     all
 }
 
-fn controller_manager_flags() -> Vec<String> {
+fn controller_manager_flags(controllers: Controllers) -> Vec<String> {
     let mut all = flags([
         "--kubeconfig=/etc/kubernetes/kube-controller-manager.kubeconfig",
         "--service-account-private-key-file=/etc/kubernetes/service-accounts.key",
@@ -158,6 +191,10 @@ fn controller_manager_flags() -> Vec<String> {
         "--allocate-node-cidrs=false",
     ]);
     all.push(format!("--cluster-cidr={PODS}"));
+    if controllers == Controllers::ForSimulatedNodes {
+        let off = "-node-lifecycle-controller,-pod-garbage-collector-controller,-daemonset-controller";
+        all.push(format!("--controllers=*,{off}"));
+    }
     all
 }
 

@@ -21,6 +21,7 @@ pub(super) fn write(
     name: &str,
     ip: Ipv4Addr,
     cgroup: &str,
+    sync_frequency_s: Option<u16>,
 ) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     let user = format!("system:node:{name}");
@@ -41,7 +42,7 @@ pub(super) fn write(
         ("ca.crt", authority.pem()),
         ("kubelet.crt", identity.certificate),
         ("kubelet.key", identity.key),
-        ("kubelet.json", kubelet(ip, cgroup).to_string()),
+        ("kubelet.json", kubelet(ip, cgroup, sync_frequency_s).to_string()),
         ("kube-proxy.json", kube_proxy(name, ip).to_string()),
     ] {
         std::fs::write(dir.join(file), text)?;
@@ -60,7 +61,7 @@ pub(super) fn kubelet_flags(name: &str, ip: Ipv4Addr) -> [String; 4] {
 }
 
 /// KubeletConfiguration, <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>.
-fn kubelet(ip: Ipv4Addr, cgroup: &str) -> Value {
+fn kubelet(ip: Ipv4Addr, cgroup: &str, sync_frequency_s: Option<u16>) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -87,6 +88,8 @@ fn kubelet(ip: Ipv4Addr, cgroup: &str) -> Value {
         "localStorageCapacityIsolation": false,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
+        // Zero is the default; null is no duration.
+        "syncFrequency": format!("{}s", sync_frequency_s.unwrap_or_default()),
     })
 }
 

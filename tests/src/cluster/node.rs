@@ -29,6 +29,8 @@ pub struct NodeOptions {
     pub containerd: Containerd,
     /// How that is told where `hosts.toml` files are.
     pub config_path: ConfigPath,
+    /// How often kubelet brings changed ConfigMaps and Secrets into pods, in seconds; its default is a minute.
+    pub sync_frequency_s: Option<u16>,
 }
 
 /// The programs that make a machine a node.
@@ -67,7 +69,7 @@ pub(super) struct Site {
 pub struct Node {
     pub(super) number: u8,
     name: String,
-    options: NodeOptions,
+    pub(super) options: NodeOptions,
     power: Mutex<Option<Power>>,
     pub(super) site: Arc<Site>,
 }
@@ -134,10 +136,11 @@ impl Node {
         let machine = Machine::start(&self.dir(), &self.log_of("machine"), &programs)?;
         make_cgroup(&self.site.place.cgroup(&self.name))?;
         std::fs::create_dir_all(self.own(CERTS_DIR))?;
-        std::fs::write(
-            self.own(runtime::CONFIG_FILE),
-            self.options.containerd.config(self.options.config_path),
-        )?;
+        let config = self.own(runtime::CONFIG_FILE);
+        // A reboot changes no file of the disk.
+        if !config.try_exists()? {
+            std::fs::write(config, self.options.containerd.config(self.options.config_path))?;
+        }
         let network = self.own("/etc/cni/net.d");
         std::fs::create_dir_all(&network)?;
         std::fs::write(

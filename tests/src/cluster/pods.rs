@@ -212,8 +212,16 @@ impl Cluster {
         Api::namespaced(self.client(), NAMESPACE)
     }
 
-    /// Waits for the account without which the API server admits no pod.
+    /// Waits for the account without which the API server admits no pod, and allows helper pods their node's network and
+    /// files.
     pub(super) async fn pods_admitted(&self) -> Result<()> {
+        let privileged = [
+            "label",
+            "namespace",
+            NAMESPACE,
+            "pod-security.kubernetes.io/enforce=privileged",
+        ];
+        self.kubectl(&privileged).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), NAMESPACE);
         let made = until_some(async || Ok(accounts.get_opt("default").await?.map(drop)));
         made.await.context("the service account `default`")

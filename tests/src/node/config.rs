@@ -25,6 +25,13 @@ impl MirrorConfig {
         }))
     }
 
+    /// Makes it the object of a cluster: with this UID and generation.
+    pub fn object(mut self, uid: &str, generation: i64) -> Self {
+        self.0["metadata"]["uid"] = uid.into();
+        self.0["metadata"]["generation"] = generation.into();
+        self
+    }
+
     /// Adds the registry `host` with one endpoint, trusting any loopback address with its redirects.
     pub fn registry(self, host: &str, url: impl Into<String>) -> Self {
         self.with(Registry::new(host).endpoint(Endpoint::new(url).trust_loopback()))

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::MirrorConfig;
+use crate::client::Call;
 
 /// A running node. Dropped, its tasks are aborted and its files are removed.
 pub struct InProcessNode {
@@ -37,6 +38,8 @@ impl InProcessNode {
 
     async fn start_on(files: TempDir, limits: Limits) -> Self {
         let loopback = "127.0.0.1:0".parse().expect("an address");
+        let state_dir = files.path().join("state");
+        std::fs::create_dir_all(&state_dir).expect("create the state directory");
         let options = ServeOptions {
             config: Some(files.path().join("mirror.yaml")),
             listen: loopback,
@@ -44,6 +47,8 @@ impl InProcessNode {
             metrics: Some(loopback),
             cache_dir: files.path().join("cache"),
             credentials_dir: files.path().join("credentials"),
+            state_dir: Some(state_dir),
+            ca_bundle: None,
         };
         let app = App::build(options, limits).await.expect("the node starts");
         let addresses = app.addresses();
@@ -67,6 +72,15 @@ impl InProcessNode {
         format!("http://{}", self.addresses.admin)
     }
 
+    /// The answer of `/conditions`.
+    pub async fn conditions(&self) -> serde_json::Value {
+        let address = self.addresses.metrics.expect("asked for at the start");
+        Call::get(&format!("http://{address}/conditions"))
+            .send()
+            .await
+            .json()
+    }
+
     /// Where Secrets are read from; it does not exist until a test writes one.
     pub fn credentials_dir(&self) -> std::path::PathBuf {
         self.files.path().join("credentials")
@@ -75,6 +89,11 @@ impl InProcessNode {
     /// The cache directory.
     pub fn cache_dir(&self) -> std::path::PathBuf {
         self.files.path().join("cache")
+    }
+
+    /// Where the node keeps its identity key.
+    pub fn state_dir(&self) -> std::path::PathBuf {
+        self.files.path().join("state")
     }
 
     /// The configuration file.

@@ -42,12 +42,14 @@ pub struct NodeBuilder {
     args: Vec<OsString>,
     env: Vec<(String, String)>,
     cache_dir: Option<PathBuf>,
+    disk_bytes: Option<u64>,
 }
 
 /// A running node. Dropped, its process is killed, and its files are removed unless given by the test.
 pub struct NodeProcess {
     files: TempDir,
     cache_dir: PathBuf,
+    disk_bytes: Option<u64>,
     ports: Ports,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
@@ -97,6 +99,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Puts the cache directory on a disk of this size that comes and goes with the process: [`NodeProcess::disk`].
+    pub fn disk(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
+        self
+    }
+
     /// One more argument after the usual ones.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
@@ -123,6 +131,7 @@ impl NodeBuilder {
         NodeProcess {
             files,
             cache_dir,
+            disk_bytes: self.disk_bytes,
             ports: Ports::choose(),
             args,
             env,
@@ -147,6 +156,7 @@ impl NodeProcess {
             args: Vec::new(),
             env: Vec::new(),
             cache_dir: None,
+            disk_bytes: None,
         }
     }
 
@@ -177,7 +187,7 @@ impl NodeProcess {
             .append(true)
             .open(self.output_path())
             .expect("open the output file");
-        let mut command = Command::new(binary());
+        let mut command = self.program();
         command.arg("serve");
         if self.has_config {
             command.arg("--config").arg(self.config_path());
@@ -203,6 +213,29 @@ impl NodeProcess {
             .stderr(output.try_clone().expect("share the output file"))
             .stdout(output);
         self.child = Some(command.spawn().expect("start cache-node"));
+    }
+
+    /// The program, in a mount namespace of its own where it has a disk of its own.
+    fn program(&self) -> Command {
+        const ON_DISK: &str = r#"mount -t tmpfs -o "size=$0" disk "$1"; shift; exec "$@""#;
+        let Some(bytes) = self.disk_bytes else {
+            return Command::new(binary());
+        };
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-ec", ON_DISK, &bytes.to_string()])
+            .arg(&self.cache_dir)
+            .arg(binary());
+        command
+    }
+
+    /// The cache directory as the process sees it, for one that has a disk of its own.
+    pub fn disk(&self) -> PathBuf {
+        let seen = self.cache_dir.strip_prefix("/").expect("an absolute path");
+        Path::new("/proc")
+            .join(self.pid().to_string())
+            .join("root")
+            .join(seen)
     }
 
     async fn wait_ready(&mut self) -> Result<(), String> {
@@ -359,7 +392,7 @@ fn show(text: &str) {
 }
 
 /// The binary beside this test's own executable: `target/<profile>/deps/<test>` has it in `target/<profile>/`.
-fn binary() -> PathBuf {
+pub(super) fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this executable");
     let mut places = test.ancestors().skip(1).take(2).map(|dir| dir.join("cache-node"));
     places.find(|path| path.is_file()).unwrap_or_else(|| {

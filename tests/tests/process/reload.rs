@@ -4,18 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use cache_node::app::Limits;
-
 use super::*;
-
-/// A node that looks often enough for a test.
-async fn node(config: &MirrorConfig) -> InProcessNode {
-    let limits = Limits {
-        poll: Duration::from_millis(20),
-        ..Limits::default()
-    };
-    InProcessNode::start(config, limits).await
-}
 
 /// Replaces the file in one step.
 fn rename_over(path: &Path, config: &MirrorConfig) {
@@ -49,7 +38,7 @@ async fn until_status(node: &InProcessNode, ns: &str, expected: u16) {
 async fn every_way_of_changing_the_file_is_noticed() {
     let up = registry_with_image().await;
     let only = |host: &str| MirrorConfig::new().registry(host, up.url());
-    let node = node(&only("first.test")).await;
+    let node = attentive_node(&only("first.test")).await;
     let path = node.config_path();
     until_status(&node, "first.test", 200).await;
     assert_eq!(status(&node.url(), "second.test").await, 404);
@@ -80,7 +69,7 @@ async fn a_reload_cuts_no_pull() {
     let up = registry_with_image().await;
     let content = random(4 << 20);
     let digest = up.add_blob("acme/app", content.clone());
-    let node = node(&MirrorConfig::new().registry("first.test", up.url())).await;
+    let node = attentive_node(&MirrorConfig::new().registry("first.test", up.url())).await;
     up.script(
         on_any_blob(),
         Action::pause_after(2 << 20, Duration::from_secs(1)),
@@ -105,7 +94,7 @@ async fn a_reload_cuts_no_pull() {
 async fn a_bad_file_keeps_the_old_configuration() {
     let up = registry_with_image().await;
     let good = MirrorConfig::new().registry("up.test", up.url());
-    let node = node(&good).await;
+    let node = attentive_node(&good).await;
     let path = node.config_path();
     let metrics = async || {
         Call::get(&format!("{}/metrics", node.admin_url()))
@@ -195,7 +184,7 @@ async fn a_rotated_password_is_used() {
     let endpoint = Endpoint::new(up.url())
         .credential("robot", &["**"])
         .trust_realm("127.0.0.1");
-    let node = node(&MirrorConfig::new().with(Registry::new("up.test").endpoint(endpoint))).await;
+    let node = attentive_node(&MirrorConfig::new().with(Registry::new("up.test").endpoint(endpoint))).await;
     secrets::write_basic(&node.credentials_dir(), "robot", "robot", "old");
     assert_ne!(status(&node.url(), "up.test").await, 200);
     secrets::write_basic(&node.credentials_dir(), "robot", "robot", "new");
