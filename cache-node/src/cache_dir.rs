@@ -1,5 +1,6 @@
 //! The cache directory before the first cache and after the last: given to the cache's user, and removed.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -52,28 +53,61 @@ pub fn prepare(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives away all that is in a directory, each directory after its content.
 fn give_content(dir: &OwnedFd, uid: Uid, gid: Gid, depth: usize) -> io::Result<()> {
+    each_entry(dir, depth, |name, stat, is_directory| {
+        if is_owned(stat, uid, gid) {
+            return Ok(());
+        }
+        if is_directory {
+            match openat2(dir, name, INSIDE, Mode::empty(), BENEATH) {
+                Ok(inner) => give_content(&inner, uid, gid, depth - 1)?,
+                Err(rustix::io::Errno::XDEV) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(chownat(
+            dir,
+            name,
+            Some(uid),
+            Some(gid),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    })
+}
+
+/// Takes all directories in a directory, each before those in it.
+fn take_directories(dir: &OwnedFd, uid: Uid, gid: Gid, depth: usize) -> io::Result<()> {
+    each_entry(dir, depth, |name, _, is_directory| {
+        if !is_directory {
+            return Ok(());
+        }
+        chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        match openat2(dir, name, INSIDE, Mode::empty(), BENEATH) {
+            Ok(inner) => take_directories(&inner, uid, gid, depth - 1),
+            Err(rustix::io::Errno::XDEV) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
+/// Visits what is in a directory that lies at most `depth` levels above the deepest one.
+fn each_entry(
+    dir: &OwnedFd,
+    depth: usize,
+    mut visit: impl FnMut(&CStr, &Stat, bool) -> io::Result<()>,
+) -> io::Result<()> {
     if depth == 0 {
-        return Err(too_deep());
+        return Err(io::Error::other("the cache directory is nested too deeply"));
     }
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            let stat = statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            visit(name, &stat, is_directory)?;
         }
-        let stat = statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if is_owned(&stat, uid, gid) {
-            continue;
-        }
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            match openat2(dir, name, INSIDE, Mode::empty(), BENEATH) {
-                Ok(inner) => give_content(&inner, uid, gid, depth - 1)?,
-                Err(rustix::io::Errno::XDEV) => continue,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(())
 }
@@ -101,34 +135,6 @@ pub fn purge(directory: &Path) -> io::Result<()> {
     )?;
     // Follows no symbolic link.
     std::fs::remove_dir_all(directory)
-}
-
-fn take_directories(dir: &OwnedFd, uid: Uid, gid: Gid, depth: usize) -> io::Result<()> {
-    if depth == 0 {
-        return Err(too_deep());
-    }
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let stat = statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            continue;
-        }
-        chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        match openat2(dir, name, INSIDE, Mode::empty(), BENEATH) {
-            Ok(inner) => take_directories(&inner, uid, gid, depth - 1)?,
-            Err(rustix::io::Errno::XDEV) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-fn too_deep() -> io::Error {
-    io::Error::other("the cache directory is nested too deeply")
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use larder_crds::names::{CACHE_MOUNT, CERTS_MOUNT, STATE_MOUNT};
+use larder_program::Exit;
 
 use crate::admin::reachable;
 use crate::{cache_dir, config};
@@ -163,27 +163,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// How the process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// 0
-    Success,
-    /// 1: it failed while running.
-    Failure,
-    /// 2: it was told something wrong, by its arguments or its configuration.
-    Usage,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Success => Self::SUCCESS,
-            Exit::Failure => Self::FAILURE,
-            Exit::Usage => Self::from(2),
-        }
-    }
-}
-
 /// Prints the effective configuration to `out`, or everything wrong with it to `err`, a line each.
 ///
 /// # Errors
@@ -210,28 +189,6 @@ pub fn check(config: &Path, out: &mut impl Write, err: &mut impl Write) -> io::R
 pub fn version(out: &mut impl Write) -> io::Result<Exit> {
     writeln!(out, "cache-node {}", env!("CARGO_PKG_VERSION"))?;
     Ok(Exit::Success)
-}
-
-/// Says on `err` why the process cannot go on, with every cause.
-///
-/// # Errors
-/// When `err` cannot be written to.
-pub fn fail(error: &dyn std::error::Error, exit: Exit, err: &mut impl Write) -> io::Result<Exit> {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let words: Vec<_> = causes.map(ToString::to_string).collect();
-    writeln!(err, "{}", words.join(": "))?;
-    Ok(exit)
-}
-
-/// How a command ends that does one thing.
-///
-/// # Errors
-/// When `err` cannot be written to.
-pub fn end<E: std::error::Error>(result: Result<(), E>, err: &mut impl Write) -> io::Result<Exit> {
-    match result {
-        Ok(()) => Ok(Exit::Success),
-        Err(error) => fail(&error, Exit::Failure, err),
-    }
 }
 
 /// Removes the cache directory. Ends well all the same where that fails, because what runs after it restores the node,

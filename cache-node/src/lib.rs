@@ -17,8 +17,6 @@ pub mod metrics;
 pub mod node_config;
 pub mod oci;
 pub mod pull;
-pub mod signals;
 pub mod store;
 pub mod tags;
-pub mod telemetry;
 pub mod upstream;

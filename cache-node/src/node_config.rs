@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use larder_crds::report::{NodeConfigState, Reason};
+use larder_program::{Exit, end, fail, stop_on_signals};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{self, Exit, NodeConfigOptions};
+use crate::cli::NodeConfigOptions;
 use crate::config::{self, Config};
-use crate::signals::cancel_on_signal;
 use board::{Board, Complaint};
 use containerd_config::{Files, Verdict};
 use foreign::Obstacle;
@@ -72,16 +72,16 @@ pub enum Error {
 pub fn run(options: NodeConfigOptions, err: &mut impl Write) -> io::Result<Exit> {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return cli::fail(&error, Exit::Failure, err),
+        Err(error) => return fail(&error, Exit::Failure, err),
     };
     runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        if let Err(error) = cancel_on_signal(&shutdown) {
-            return cli::fail(&error, Exit::Failure, err);
-        }
+        let shutdown = match stop_on_signals() {
+            Ok(shutdown) => shutdown,
+            Err(error) => return fail(&error, Exit::Failure, err),
+        };
         match keep(options, shutdown).await {
-            Err(error @ (Error::Config(_) | Error::Owner(_))) => cli::fail(&error, Exit::Usage, err),
-            ended => cli::end(ended, err),
+            Err(error @ (Error::Config(_) | Error::Owner(_))) => fail(&error, Exit::Usage, err),
+            ended => end(ended, err),
         }
     })
 }

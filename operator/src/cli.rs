@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::api::core::v1::SELinuxOptions;
+use larder_program::Exit;
 
 /// Where caches and the runtime's configuration may lie unless the chart says otherwise.
 const ALLOWED_HOST_PATHS: [&str; 2] = ["/var/lib/larder", "/etc/containerd"];
@@ -132,27 +132,6 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a number of seconds, or one with s, m or h".to_owned())
 }
 
-/// How the process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// 0
-    Success,
-    /// 1: it failed while running.
-    Failure,
-    /// 2: it was told something wrong.
-    Usage,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Success => Self::SUCCESS,
-            Exit::Failure => Self::FAILURE,
-            Exit::Usage => Self::from(2),
-        }
-    }
-}
-
 /// Prints the CustomResourceDefinition to `out`.
 ///
 /// # Errors
@@ -162,22 +141,6 @@ pub fn crd(out: &mut impl Write) -> io::Result<Exit> {
     let yaml = serde_saphyr::to_string(&definition).map_err(io::Error::other)?;
     out.write_all(yaml.as_bytes())?;
     Ok(Exit::Success)
-}
-
-/// Says on `err` why the process cannot go on, with every cause.
-///
-/// # Errors
-/// When `err` cannot be written to.
-pub fn fail(error: &dyn std::error::Error, exit: Exit, err: &mut impl Write) -> io::Result<Exit> {
-    writeln!(err, "{}", chain(error))?;
-    Ok(exit)
-}
-
-/// An error with every cause.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let words: Vec<_> = causes.map(ToString::to_string).collect();
-    words.join(": ")
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use larder_crds::names::{FIELD_MANAGER, FINALIZER};
 use larder_crds::{RegistryMirror, Spec};
+use larder_program::chain;
 use serde_json::json;
 use tokio::time::{self, Instant};
 
@@ -133,7 +134,7 @@ pub async fn reconcile(mirror: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 pub fn error_policy(mirror: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.error(error.label());
     let delay = context.memory.failed(&mirror.uid().unwrap_or_default());
-    let error = crate::cli::chain(error);
+    let error = chain(error);
     tracing::warn!(
         mirror = mirror.name_any(),
         error,

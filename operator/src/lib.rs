@@ -8,7 +8,6 @@ pub mod lease;
 pub mod metrics;
 pub mod nodes;
 pub mod run;
-pub mod telemetry;
 
 #[cfg(test)]
 mod fixtures;

@@ -4,8 +4,12 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use operator::cli::{self, Cli, Command, Exit};
-use operator::{run, telemetry};
+use larder_program::{Exit, fail, log};
+use operator::cli::{self, Cli, Command};
+use operator::run;
+
+/// What is logged when `RUST_LOG` does not say: our own events, and of the libraries only what went wrong.
+const DEFAULT_FILTER: &str = "info,h2=warn,hyper=warn,hyper_util=warn,kube=warn,rustls=warn,tower=warn";
 
 fn main() -> ExitCode {
     // The only one there is; that it is installed already cannot be.
@@ -13,9 +17,9 @@ fn main() -> ExitCode {
     // Wrong usage ends here, with 2.
     let command = Cli::parse().command;
     let (out, err) = (&mut io::stdout(), &mut io::stderr());
-    let exit = match (command, telemetry::init()) {
+    let exit = match (command, log::init(DEFAULT_FILTER)) {
         (Command::Crd, _) => cli::crd(out),
-        (_, Err(error)) => cli::fail(&error, Exit::Usage, err),
+        (_, Err(error)) => fail(&error, Exit::Usage, err),
         (Command::Run(options), Ok(())) => run::run(options, err),
         (Command::Cleanup(options), Ok(())) => run::cleanup(options, err),
     };

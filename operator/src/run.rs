@@ -11,15 +11,15 @@ use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::{Client, Config};
 use larder_crds::names::FIELD_MANAGER;
+use larder_program::{Exit, chain, fail, stop_on_signals};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
-use crate::cli::{self, CleanupOptions, Exit, RunOptions};
+use crate::cli::{CleanupOptions, RunOptions};
 use crate::lease::{Candidate, Lost};
 use crate::metrics::Metrics;
 pub(crate) use lead::Lead;
@@ -102,12 +102,12 @@ fn ended(work: impl FnOnce(&Runtime) -> Result<(), Error>, err: &mut impl Write)
     });
     match result {
         Ok(()) => Ok(Exit::Success),
-        Err(error) => cli::fail(&error, error.exit(), err),
+        Err(error) => fail(&error, error.exit(), err),
     }
 }
 
 async fn operate(options: RunOptions) -> Result<(), Error> {
-    let stop = stop_on_signals()?;
+    let stop = stop_on_signals().map_err(Error::Start)?;
     let client = client().await?;
     let metrics = Arc::new(Metrics::new()?);
     let (waits, waits_for) = watch::channel(Some("the API server".to_owned()));
@@ -158,7 +158,7 @@ fn flatten(held: Result<Result<(), Lost>, tokio::task::JoinError>) -> Result<(),
 /// Waits until the API server answers, however long it takes.
 async fn api_server_answers(client: &Client) {
     while let Err(error) = client.apiserver_version().await {
-        let error = cli::chain(&error);
+        let error = chain(&error);
         tracing::warn!(error, "waiting for the API server");
         time::sleep(LOOK_EVERY).await;
     }
@@ -172,18 +172,4 @@ async fn client() -> Result<Client, Error> {
         .headers
         .push((USER_AGENT, HeaderValue::from_static(FIELD_MANAGER)));
     Client::try_from(config).map_err(Error::Client)
-}
-
-/// A token that the first SIGTERM or SIGINT cancels.
-fn stop_on_signals() -> Result<CancellationToken, Error> {
-    let stop = CancellationToken::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind).map_err(Error::Start)?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            signals.recv().await;
-            stop.cancel();
-        });
-    }
-    Ok(stop)
 }

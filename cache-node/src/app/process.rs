@@ -2,12 +2,11 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
+use larder_program::{Exit, fail, stop_on_signals};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio_util::sync::CancellationToken;
 
 use super::{App, Error, Limits};
-use crate::cli::{self, Exit, ServeOptions};
-use crate::signals::cancel_on_signal;
+use crate::cli::{self, ServeOptions};
 
 /// Threads that may wait for the disk at once. Hashing, writing and syncing of every fill share them.
 const BLOCKING_THREADS_MAX: usize = 128;
@@ -25,22 +24,22 @@ pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return cli::fail(&error, Exit::Failure, err),
+        Err(error) => return fail(&error, Exit::Failure, err),
     };
     runtime.block_on(async {
         let app = match App::build(options, Limits::default()).await {
             Ok(app) => app,
-            Err(error @ Error::Config(_)) => return cli::fail(&error, Exit::Usage, err),
-            Err(error) => return cli::fail(&error, Exit::Failure, err),
+            Err(error @ Error::Config(_)) => return fail(&error, Exit::Usage, err),
+            Err(error) => return fail(&error, Exit::Failure, err),
         };
         // Somebody tries it out; in a cluster there is a configuration, and nothing but log lines is wanted.
         if is_trial || io::stderr().is_terminal() {
             err.write_all(cli::next_steps(app.addresses().listen).as_bytes())?;
         }
-        let shutdown = CancellationToken::new();
-        if let Err(error) = cancel_on_signal(&shutdown) {
-            return cli::fail(&error, Exit::Failure, err);
-        }
+        let shutdown = match stop_on_signals() {
+            Ok(shutdown) => shutdown,
+            Err(error) => return fail(&error, Exit::Failure, err),
+        };
         app.run(shutdown).await;
         Ok(Exit::Success)
     })

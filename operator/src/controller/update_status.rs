@@ -102,7 +102,7 @@ pub(super) async fn publish(mirror: &RegistryMirror, notice: Notice, context: &C
     };
     let published = context.recorder.publish(&event, &mirror.object_ref(&())).await;
     if let Err(error) = published {
-        let error = crate::cli::chain(&error);
+        let error = larder_program::chain(&error);
         tracing::warn!(mirror = mirror.name_any(), error, "cannot publish an Event");
     }
 }

@@ -7,13 +7,14 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use larder_crds::names::MIRROR_LABEL;
+use larder_program::{chain, stop_on_signals};
 use tokio::sync::watch;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::lead::Lead;
-use super::{Error, client, stop_on_signals};
-use crate::cli::{self, CleanupOptions};
+use super::{Error, client};
+use crate::cli::CleanupOptions;
 use crate::controller::{Guarded, withdraw};
 use crate::metrics::Metrics;
 
@@ -22,7 +23,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn cleanup(options: CleanupOptions) -> Result<(), Error> {
-    let stop = stop_on_signals()?;
+    let stop = stop_on_signals().map_err(Error::Start)?;
     let client = client().await?;
     let metrics = Arc::new(Metrics::new()?);
     let (waits, _) = watch::channel(None);
@@ -49,7 +50,7 @@ pub(super) async fn cleanup(options: CleanupOptions) -> Result<(), Error> {
                 Ok(mirrors)
             }
             Err(error) => {
-                tracing::warn!(error = cli::chain(&error), "cannot look at the mirrors");
+                tracing::warn!(error = chain(&error), "cannot look at the mirrors");
                 Err(error)
             }
         };
@@ -65,7 +66,7 @@ pub(super) async fn cleanup(options: CleanupOptions) -> Result<(), Error> {
         if Instant::now() >= deadline {
             for mirror in left.map_err(Error::Cleanup)? {
                 if let Err(error) = withdraw::give_up(&mirror, &context).await {
-                    tracing::warn!(error = cli::chain(&error), "cannot let a mirror go");
+                    tracing::warn!(error = chain(&error), "cannot let a mirror go");
                 }
             }
             return Ok(());

@@ -15,12 +15,13 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt as _, applier};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use larder_crds::names::{FIELD_MANAGER, MIRROR_LABEL};
+use larder_program::chain;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{self, CacheOptions};
+use crate::cli::CacheOptions;
 use crate::controller::dereference::Owned;
 use crate::controller::memory::Memory;
 use crate::controller::{Context, Guarded, RESYNC, apply, error_policy, reconcile};
@@ -125,10 +126,7 @@ async fn sweep(context: Arc<Context>) {
     loop {
         every.tick().await;
         if let Err(error) = apply::remove_orphans(&context).await {
-            tracing::warn!(
-                error = cli::chain(&error),
-                "cannot remove what belongs to no mirror"
-            );
+            tracing::warn!(error = chain(&error), "cannot remove what belongs to no mirror");
         }
         let mirrors = context.mirrors.state();
         context
@@ -211,7 +209,7 @@ fn without_errors<T>(
 ) -> impl Stream<Item = Result<T, Infallible>> {
     objects.filter_map(move |object| {
         let object = object.inspect_err(|error| {
-            tracing::warn!(what, error = cli::chain(error), "the watch was interrupted");
+            tracing::warn!(what, error = chain(error), "the watch was interrupted");
         });
         future::ready(object.ok().map(Ok))
     })
@@ -222,6 +220,6 @@ fn what_is_missing(error: &kube::Error) -> String {
         kube::Error::Api(status) if status.code == 404 => {
             "the CustomResourceDefinition registrymirrors.larder.dev".to_owned()
         }
-        error => format!("the API server: {}", cli::chain(error)),
+        error => format!("the API server: {}", chain(error)),
     }
 }

@@ -3,21 +3,28 @@
 
 use cache_node::identity::{IDENTITY_PATH, IdentityKey, new_challenge};
 
+use tempfile::TempDir;
+
 use super::*;
 
 fn config() -> MirrorConfig {
     MirrorConfig::new().registry("up.test", "http://127.0.0.1:1")
 }
 
-#[tokio::test]
-async fn the_challenge_is_answered_and_not_logged() {
-    let state = tempfile::tempdir().unwrap();
-    let node = NodeProcess::builder()
+/// A cache with this state directory.
+async fn start(state: &TempDir) -> NodeProcess {
+    NodeProcess::builder()
         .config(&config())
         .arg("--state-dir")
         .arg(state.path())
         .start()
-        .await;
+        .await
+}
+
+#[tokio::test]
+async fn the_challenge_is_answered_and_not_logged() {
+    let state = tempfile::tempdir().unwrap();
+    let node = start(&state).await;
     let challenge = new_challenge().unwrap();
     let url = format!("{}{IDENTITY_PATH}", node.url());
     let proof = Call::get(&format!("{url}?challenge={challenge}")).send().await;
@@ -58,12 +65,7 @@ async fn without_a_state_directory_there_is_no_such_page() {
 #[tokio::test]
 async fn a_new_process_has_a_new_key() {
     let state = tempfile::tempdir().unwrap();
-    let mut node = NodeProcess::builder()
-        .config(&config())
-        .arg("--state-dir")
-        .arg(state.path())
-        .start()
-        .await;
+    let mut node = start(&state).await;
     let challenge = new_challenge().unwrap();
     let url = format!("{}{IDENTITY_PATH}?challenge={challenge}", node.url());
     let before = Call::get(&url).send().await.text();

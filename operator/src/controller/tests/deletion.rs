@@ -52,6 +52,19 @@ fn is_restoring(server: &Server) -> bool {
     daemon_set.is_some_and(|daemon_set| daemon_set["spec"]["template"].to_string().contains("--withdraw"))
 }
 
+/// Deletes the mirror, and has the template that restores nodes wanted on so many of them.
+async fn restoring_on(server: &Server, nodes: i64) {
+    delete(server);
+    server.until("it restores", is_restoring).await;
+    observe(server, nodes);
+}
+
+async fn gone(server: &Server) {
+    server
+        .until("it is gone", |server| server.get(&simple()).is_none())
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mirror_goes_when_a_ready_pod_of_the_restoring_template_is_on_its_node() {
     let server = server();
@@ -61,9 +74,7 @@ async fn a_mirror_goes_when_a_ready_pod_of_the_restoring_template_is_on_its_node
     observe(&server, 1);
     server.put(&pod_path(1), pod(1, true));
     settle().await;
-    delete(&server);
-    server.until("it restores", is_restoring).await;
-    observe(&server, 1);
+    restoring_on(&server, 1).await;
     settle().await;
     assert!(
         server.get(&simple()).is_some(),
@@ -76,9 +87,7 @@ async fn a_mirror_goes_when_a_ready_pod_of_the_restoring_template_is_on_its_node
     settle().await;
     assert!(server.get(&simple()).is_some(), "not Ready");
     server.put(&pod_path(2), pod(2, true));
-    server
-        .until("it is gone", |server| server.get(&simple()).is_none())
-        .await;
+    gone(&server).await;
     assert_eq!(server.get(&daemon_set()), None);
     let deleted = server
         .asked()
@@ -99,12 +108,8 @@ async fn nodes_that_are_down_or_gone_are_not_waited_for() {
             server.put("/api/v1/nodes/worker", node);
         }
         server.put(&pod_path(1), pod(1, false));
-        delete(&server);
-        server.until("it restores", is_restoring).await;
-        observe(&server, 1);
-        server
-            .until("it is gone", |server| server.get(&simple()).is_none())
-            .await;
+        restoring_on(&server, 1).await;
+        gone(&server).await;
     }
 }
 
@@ -117,12 +122,8 @@ async fn a_pod_that_cannot_end_on_a_dead_node_is_not_waited_for() {
     let mut leaving = pod(1, false);
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
     server.put(&pod_path(1), leaving);
-    delete(&server);
-    server.until("it restores", is_restoring).await;
-    observe(&server, 1);
-    server
-        .until("it is gone", |server| server.get(&simple()).is_none())
-        .await;
+    restoring_on(&server, 1).await;
+    gone(&server).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,9 +133,7 @@ async fn after_five_minutes_the_rest_is_named_and_the_mirror_let_go() {
     carried_out(&server).await;
     server.put("/api/v1/nodes/worker", node("True"));
     server.put(&pod_path(1), pod(1, false));
-    delete(&server);
-    server.until("it restores", is_restoring).await;
-    observe(&server, 1);
+    restoring_on(&server, 1).await;
     settle().await;
     assert!(server.get(&simple()).is_some());
     // The clock on the wall does not follow fake time: it began long ago.
@@ -142,9 +141,7 @@ async fn after_five_minutes_the_rest_is_named_and_the_mirror_let_go() {
     let long_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(301);
     began["metadata"]["annotations"]["larder.dev/withdrawing-since"] = long_ago.to_string().into();
     server.put(&daemon_set(), began);
-    server
-        .until("it is gone", |server| server.get(&simple()).is_none())
-        .await;
+    gone(&server).await;
     let event = server
         .asked()
         .into_iter()
@@ -186,9 +183,7 @@ async fn a_namespace_that_goes_is_not_waited_for() {
     let cause = Fault::Status(403, "forbidden: it is being terminated", "NamespaceTerminating");
     server.fail(Method::PATCH, &daemon_set(), 9, cause);
     delete(&server);
-    server
-        .until("it is gone", |server| server.get(&simple()).is_none())
-        .await;
+    gone(&server).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,9 +194,7 @@ async fn a_mirror_whose_daemon_set_has_gone_goes_too() {
     server.fail(Method::PATCH, &daemon_set(), 9, Fault::Status(500, "no", ""));
     server.remove(&daemon_set());
     delete(&server);
-    server
-        .until("it is gone", |server| server.get(&simple()).is_none())
-        .await;
+    gone(&server).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,10 +217,6 @@ async fn errors_on_the_way_out_are_retried() {
     carried_out(&server).await;
     server.fail(Method::DELETE, &daemon_set(), 2, Fault::Status(500, "no", ""));
     server.fail(Method::PATCH, &simple(), 2, Fault::Status(409, "modified", ""));
-    delete(&server);
-    server.until("it restores", is_restoring).await;
-    observe(&server, 0);
-    server
-        .until("it is gone", |server| server.get(&simple()).is_none())
-        .await;
+    restoring_on(&server, 0).await;
+    gone(&server).await;
 }

@@ -5,17 +5,18 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Cancels `shutdown` at SIGTERM and SIGINT.
+/// A token that the first SIGTERM or SIGINT cancels. To be called in a runtime.
 ///
 /// # Errors
 /// The signals cannot be awaited.
-pub fn cancel_on_signal(shutdown: &CancellationToken) -> io::Result<()> {
+pub fn stop_on_signals() -> io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, shutdown) = (signal(kind)?, shutdown.clone());
+        let (mut signals, stop) = (signal(kind)?, stop.clone());
         tokio::spawn(async move {
             signals.recv().await;
-            shutdown.cancel();
+            stop.cancel();
         });
     }
-    Ok(())
+    Ok(stop)
 }

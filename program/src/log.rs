@@ -6,9 +6,6 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::TryInitError;
 
-/// What is logged when `RUST_LOG` does not say: our own events, and of the HTTP libraries only what went wrong.
-const DEFAULT_FILTER: &str = "info,h2=warn,hyper=warn,hyper_util=warn,kube=warn,rustls=warn,tower=warn";
-
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,14 +17,15 @@ pub enum Error {
     Twice(#[from] TryInitError),
 }
 
-/// Sends the log to standard error, as `RUST_LOG` (such as `debug` or `info,operator::nodes=trace`) filters it.
+/// Sends the log to standard error, as `RUST_LOG` (such as `debug` or `info,cache_node::fill=trace`) filters it, or
+/// `default_filter` where it does not say.
 ///
 /// # Errors
 /// [`Error::Filter`] when `RUST_LOG` is wrong, [`Error::Twice`] when called again.
-pub fn init() -> Result<(), Error> {
+pub fn init(default_filter: &str) -> Result<(), Error> {
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let filter = match directives.as_str() {
-        "" => EnvFilter::try_new(DEFAULT_FILTER)?,
+        "" => EnvFilter::try_new(default_filter)?,
         directives => EnvFilter::try_new(directives)?,
     };
     let builder = tracing_subscriber::fmt()
