@@ -5,9 +5,11 @@ mod judge;
 mod observe;
 mod probe;
 mod process;
+mod scrub;
+mod upkeep;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,7 @@ use background::Background;
 use observe::Observations;
 
 pub use process::run;
+pub use scrub::ScrubLimits;
 
 /// Every deadline and bound of the process. Production uses the defaults; tests shorten them.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct Limits {
     pub connections: ConnectionLimits,
     /// How often the configuration and the credentials are looked at.
     pub poll: Duration,
+    /// Of the scrub.
+    pub scrub: ScrubLimits,
 }
 
 impl Default for Limits {
@@ -58,6 +63,7 @@ impl Default for Limits {
             upstream: upstream::Limits::default(),
             connections: ConnectionLimits::default(),
             poll: config::POLL_INTERVAL,
+            scrub: ScrubLimits::default(),
         }
     }
 }
@@ -140,12 +146,14 @@ impl App {
             None => Config::embedded(),
         };
         let directory = options.cache_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            let store = Store::open(&directory)?;
-            let ledger = Ledger::open(store.layout())?;
-            Ok::<_, store::Error>((Arc::new(store), Arc::new(ledger)))
-        });
-        let (store, ledger) = opened.await??;
+        let how = store::Options {
+            limits: config.cache_limits,
+            ..store::Options::default()
+        };
+        let store = open_store(directory, how).await?;
+        let layout = store.layout().clone();
+        let ledger = tokio::task::spawn_blocking(move || Ledger::open(&layout)).await??;
+        let ledger = Arc::new(ledger);
         let metrics = Arc::new(Metrics::new()?);
         let conditions = Arc::new(Conditions::new());
         let credentials = CredentialStore::new(Some(options.credentials_dir.clone()));
@@ -215,7 +223,7 @@ impl App {
         let background = Background {
             cache: self.cache.clone(),
             engine: self.engine.clone(),
-            store: self.store,
+            store: Arc::clone(&self.store),
             metrics: Arc::clone(&self.metrics),
             credentials: self.credentials,
             conditions: self.conditions,
@@ -223,6 +231,7 @@ impl App {
             poll: self.limits.poll,
         };
         let background = tokio::spawn(background.run());
+        let scrub = scrub::start(Arc::clone(&self.store), self.limits.scrub);
         let (cache, metrics) = (self.cache, self.metrics);
         let prover = Arc::new(Prover::new(self.identity, ready.subscribe()));
         let answer = move |request: Request<_>| {
@@ -256,7 +265,10 @@ impl App {
         };
         tokio::join!(serving, draining);
         background.abort();
+        drop(scrub);
         self.engine.shut_down().await;
+        let store = Arc::clone(&self.store);
+        let _ = tokio::task::spawn_blocking(move || store.record_uses()).await;
         stop_admin.cancel();
         let _ = admin_listener.await;
         if let Some(listener) = public_listener {
@@ -299,7 +311,7 @@ impl App {
         let started = self.started;
         Arc::new(move || {
             let config = cache.targets().config();
-            let totals = store.totals();
+            let usage = store.usage();
             let registries: Vec<_> = config.registries.iter().map(|registry| &registry.host).collect();
             json!({
                 "version": env!("CARGO_PKG_VERSION"),
@@ -307,7 +319,7 @@ impl App {
                 "mirror": config.name,
                 "generation": config.generation(),
                 "registries": registries,
-                "store": {"blobs": totals.blobs, "bytes": totals.bytes},
+                "store": usage,
                 "fills": engine.progress(),
             })
         })
@@ -319,6 +331,21 @@ fn identity_key(directory: &Path) -> Result<IdentityKey, Error> {
         directory: directory.display().to_string(),
         source,
     })
+}
+
+/// Opens the store, waiting for another process that may just be ending.
+async fn open_store(directory: PathBuf, how: store::Options) -> Result<Arc<Store>, Error> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let (directory, how) = (directory.clone(), how.clone());
+        let opened = tokio::task::spawn_blocking(move || Store::open_with(&directory, how)).await?;
+        match opened {
+            Err(store::Error::Locked { .. }) if Instant::now() < until => {
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            opened => return Ok(Arc::new(opened?)),
+        }
+    }
 }
 
 struct Listeners {
@@ -387,6 +414,9 @@ fn serve_router(
     tokio::spawn(surface::serve(listener, limits, stop, answer))
 }
 
+/// How long another process may take to let go of the cache directory: its pulls may end first.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(100);
 /// Probes and scrapes are few.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// A scrape is short.

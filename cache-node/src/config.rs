@@ -8,6 +8,7 @@ mod effective;
 mod error;
 mod globs;
 mod host;
+mod limits;
 mod reload;
 mod units;
 mod validate;
@@ -24,6 +25,7 @@ use crate::oci::RepoName;
 pub use error::{ConfigErrors, FieldError};
 pub use globs::Globs;
 pub use host::{DOCKER_HUB, HostPattern, canonical_host};
+pub use limits::{Amount, CacheLimits};
 pub(crate) use reload::Settled;
 pub use reload::{POLL_INTERVAL, Reload, load, watch};
 pub(crate) use validate::is_dns_subdomain;
@@ -48,6 +50,8 @@ pub struct Config {
     pub deletion_policy: DeletionPolicy,
     /// What the mirror makes of its nodes.
     pub node: Node,
+    /// What the content may take of the disk.
+    pub cache_limits: CacheLimits,
     /// The registries, in the order of the document; their hosts differ.
     pub registries: Vec<Arc<Registry>>,
     /// Blobs up to this size in bytes are verified whole before the answer begins.

@@ -121,8 +121,8 @@ struct Wanted {
 /// Where a new fill may put its bytes. Blocks.
 fn place(store: &Store, digest: &Digest, length: Option<u64>) -> Result<Place, Error> {
     if store.takes_content() {
-        match store.partial(digest) {
-            Ok(partial) => return Ok(Place::Disk(partial)),
+        match store.partial(digest, length) {
+            Ok(partial) => return Ok(Place::Disk(Box::new(partial))),
             Err(error) if store.note_failure(&error, length.unwrap_or_default()) => {}
             Err(error) => return Err(error.into()),
         }

@@ -3,12 +3,18 @@
 //! Labels are bounded: `registry` is one that the configuration names, or empty when none was meant; everything
 //! else is a word of our own, hence `&'static str`. Nothing that names an image ever becomes a label.
 
+mod disk;
+
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
     Error, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use disk::Disk;
+
+pub use disk::StoreFigures;
 
 /// From a warm local answer to the longest that a client may wait for one, in seconds.
 const FIRST_BYTE_BUCKETS_SECONDS: &[f64] = &[
@@ -34,6 +40,7 @@ pub struct Metrics {
     clients: Clients,
     upstream: Upstream,
     local: Local,
+    disk: Disk,
 }
 
 struct Clients {
@@ -55,10 +62,6 @@ struct Upstream {
 struct Local {
     config_reloads: IntCounterVec,
     config_last_reload: IntGauge,
-    store_bytes: IntGauge,
-    store_blobs: IntGauge,
-    store_partials: IntGauge,
-    store_full: IntGauge,
 }
 
 impl Clients {
@@ -146,22 +149,6 @@ impl Local {
                 "larder_config_last_reload_successful",
                 "1 if the newest configuration is in use, 0 if it was refused and an older one is",
             )?,
-            store_bytes: gauge(
-                registry,
-                "larder_store_bytes",
-                "Bytes of complete content on disk",
-            )?,
-            store_blobs: gauge(
-                registry,
-                "larder_store_blobs",
-                "Complete manifests and blobs on disk",
-            )?,
-            store_partials: gauge(registry, "larder_store_partials", "Incomplete blobs on disk")?,
-            store_full: gauge(
-                registry,
-                "larder_store_full",
-                "1 while the disk takes no content and pulls go on without being kept, else 0",
-            )?,
         })
     }
 }
@@ -172,6 +159,10 @@ fn counters(registry: &Registry, labels: &[&str], name: &str, help: &str) -> Res
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
     registered(registry, IntGauge::new(name, help)?)
+}
+
+fn gauges(registry: &Registry, label: &str, name: &str, help: &str) -> Result<IntGaugeVec, Error> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), &[label])?)
 }
 
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, Error> {
@@ -190,6 +181,7 @@ impl Metrics {
             clients: Clients::register(&registry)?,
             upstream: Upstream::register(&registry)?,
             local: Local::register(&registry)?,
+            disk: Disk::register(&registry)?,
             registry,
         };
         metrics.local.config_last_reload.set(1);
@@ -277,19 +269,6 @@ impl Metrics {
         self.local.config_last_reload.set(is_success.into());
     }
 
-    /// What is on disk now.
-    pub fn set_store(&self, bytes: u64, blobs: u64, partials: u64) {
-        let clamp = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.local.store_bytes.set(clamp(bytes));
-        self.local.store_blobs.set(clamp(blobs));
-        self.local.store_partials.set(clamp(partials));
-    }
-
-    /// Whether the disk takes no content.
-    pub fn set_store_full(&self, is_full: bool) {
-        self.local.store_full.set(is_full.into());
-    }
-
     /// Everything in Prometheus' text format.
     pub fn render(&self) -> String {
         let families = self.registry.gather();
@@ -314,7 +293,6 @@ mod tests {
         metrics.digest_mismatch("up.test");
         metrics.stale_answer("up.test");
         metrics.config_reloaded(false);
-        metrics.set_store(3, 2, 1);
         let text = metrics.render();
         for line in [
             "larder_requests_total{kind=\"blob\",outcome=\"ok\",registry=\"up.test\"} 1",
@@ -327,9 +305,6 @@ mod tests {
             "larder_stale_answers_total{registry=\"up.test\"} 1",
             "larder_config_reloads_total{result=\"failure\"} 1",
             "larder_config_last_reload_successful 0",
-            "larder_store_bytes 3",
-            "larder_store_blobs 2",
-            "larder_store_partials 1",
             concat!("larder_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

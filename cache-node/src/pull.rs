@@ -6,6 +6,7 @@ mod error;
 mod flight;
 mod listing;
 mod manifest;
+mod protected;
 mod targets;
 mod verify;
 

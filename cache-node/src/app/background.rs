@@ -1,4 +1,4 @@
-//! What goes on beside serving: configuration, credentials and totals are looked at again and again.
+//! What goes on beside serving: configuration, credentials and the disk are looked at again and again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use larder_crds::report::Reason;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
 use super::judge::Judge;
 use super::probe::Probes;
+use super::upkeep::{self, Upkeep};
 use crate::conditions::Conditions;
 use crate::config::{self, Config, Reload};
 use crate::credentials::CredentialStore;
@@ -17,9 +17,6 @@ use crate::fill::Engine;
 use crate::metrics::Metrics;
 use crate::pull::Cache;
 use crate::store::Store;
-
-/// How often the store's totals are brought to the metrics.
-const TOTALS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Everything that is looked at.
 pub(super) struct Background {
@@ -51,12 +48,18 @@ impl Background {
             conditions: Arc::clone(&self.conditions),
             poll: self.poll,
         };
+        let upkeep = Upkeep {
+            cache: self.cache.clone(),
+            store: Arc::clone(&self.store),
+            metrics: Arc::clone(&self.metrics),
+            conditions: Arc::clone(&self.conditions),
+            period: self.poll.min(upkeep::PERIOD),
+        };
         tokio::join!(
             self.watch_config(sender),
             self.apply(changes),
-            self.count(),
             self.credentials.watch(self.poll),
-            self.watch_disk(),
+            upkeep.run(),
             judge.run(),
             probes.run(),
         );
@@ -87,32 +90,6 @@ impl Background {
                     "configuration not applied"
                 );
             }
-        }
-    }
-
-    /// Says whether the disk takes content, and while it does not, finds out when it does again.
-    async fn watch_disk(&self) {
-        let mut ticks = tokio::time::interval(self.poll);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let is_full = !self.store.takes_content();
-            self.conditions.set(is_full, Reason::DiskFull, "", "");
-            self.metrics.set_store_full(is_full);
-            if is_full {
-                let store = Arc::clone(&self.store);
-                let _ = tokio::task::spawn_blocking(move || store.check_disk()).await;
-            }
-        }
-    }
-
-    async fn count(&self) {
-        let mut ticks = tokio::time::interval(TOTALS_INTERVAL);
-        loop {
-            ticks.tick().await;
-            let totals = self.store.totals();
-            let fills = self.engine.progress().len() as u64;
-            self.metrics.set_store(totals.bytes, totals.blobs, fills);
         }
     }
 }

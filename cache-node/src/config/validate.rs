@@ -90,6 +90,11 @@ pub(super) fn validate(
         cache_path: path.clone(),
         deletion_policy: *deletion_policy,
         node: spec.node.clone(),
+        cache_limits: super::CacheLimits {
+            capacity: Some(super::Amount::Percent(100)),
+            min_free: super::Amount::Percent(0),
+            pinned_max: super::Amount::Percent(50),
+        },
         registries: registries?,
         verify_whole_up_to_bytes: verify_whole_up_to_bytes?,
         default_registry,

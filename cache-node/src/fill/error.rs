@@ -22,6 +22,9 @@ pub enum Error {
     /// The disk failed.
     #[error("the store failed")]
     Store(#[source] Arc<store::Error>),
+    /// What was stored has been found to be wrong. What this reader has may be wrong too; it is told so by a short end.
+    #[error("the stored content was found to be wrong")]
+    Condemned,
     /// As many fills run as may, and none ended in time.
     #[error("too many fills are running")]
     Busy,
@@ -79,6 +82,7 @@ impl Error {
             Self::Mismatch(_) => "mismatch",
             Self::Stalled(_) => "stalled",
             Self::Store(_) => "store",
+            Self::Condemned => "condemned",
             Self::Busy => "busy",
             Self::TimedOut => "timeout",
             Self::LeftBehind => "left_behind",

@@ -145,6 +145,7 @@ impl Content {
 
     async fn next_chunk(&self, range: &Range<u64>, unproved: bool) -> Result<Option<Bytes>, Error> {
         let (file, wanted) = match self {
+            Self::Stored(blob) if blob.lease.is_condemned() => return Err(Error::Condemned),
             Self::Stored(blob) => (&blob.file, range.start..range.end.min(blob.length)),
             Self::Filling(reader) => {
                 let readable = reader.wait_for_bytes(range, unproved).await?;
@@ -160,6 +161,10 @@ impl Content {
         {
             // What was read may have gone while it was read.
             return Err(Error::LeftBehind);
+        }
+        if let (Self::Stored(blob), Err(_)) = (self, &chunk) {
+            // Shorter than it was, or unreadable: the next one who asks gets another copy.
+            blob.lease.condemn();
         }
         chunk.map(Some).map_err(|source| {
             store::Error::Io {

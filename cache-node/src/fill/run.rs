@@ -151,12 +151,12 @@ pub(super) async fn settle(fill: &Arc<Fill>, ending: Ending) {
             if is_worthless {
                 discard(fill).await;
             } else {
-                record(fill).await;
+                set_aside(fill).await;
             }
             fill.update(|shared| shared.phase = Phase::Failed(error));
         }
         Ending::Paused => {
-            record(fill).await;
+            set_aside(fill).await;
             fill.update(|shared| shared.phase = Phase::Failed(Error::Paused));
         }
     }
@@ -166,8 +166,13 @@ fn keep(fill: &Fill) {
     let Some(partial) = fill.partial() else {
         return;
     };
-    let Err(error) = fill.store.commit(partial) else {
-        return;
+    let error = match fill.store.commit(partial) {
+        Ok(lease) => {
+            // Those who read from the fill keep the blob from being evicted, as those do who opened it.
+            let _ = fill.lease.set(lease);
+            return;
+        }
+        Err(error) => error,
     };
     if fill.store.note_failure(&error, 0) {
         throw_away(fill);
@@ -188,10 +193,10 @@ fn throw_away(fill: &Fill) {
     }
 }
 
-async fn record(fill: &Arc<Fill>) {
+async fn set_aside(fill: &Arc<Fill>) {
     let fill = Arc::clone(fill);
     blocking(move || {
-        if let Some(Err(error)) = fill.partial().map(Partial::record) {
+        if let Some(Err(error)) = fill.partial().map(Partial::set_aside) {
             tracing::warn!(digest = %fill.digest, error = &error as &dyn std::error::Error,
                 "what came since the last record will be fetched again");
         }
@@ -234,11 +239,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(dir.path()).unwrap());
         let digest = DigestHasher::new(crate::oci::Algorithm::Sha256).finish();
-        let partial = store.partial(&digest).unwrap();
+        let partial = store.partial(&digest, None).unwrap();
         let fill = Fill::new(
             store,
             digest,
-            Place::Disk(partial),
+            Place::Disk(Box::new(partial)),
             "up.test".into(),
             Arc::new(Nowhere),
             Expectation::default(),

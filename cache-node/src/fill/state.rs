@@ -12,7 +12,7 @@ use super::readers::Readers;
 use super::window::{WINDOW_BYTES, Window};
 use super::{Error, Expectation, Limits, Source};
 use crate::oci::Digest;
-use crate::store::{self, Partial, RangeSet, Store};
+use crate::store::{self, Lease, Partial, RangeSet, Store};
 use crate::upstream::Validator;
 
 /// Where a fill stands.
@@ -27,7 +27,7 @@ pub(super) enum Phase {
 /// Where a fill begins.
 #[derive(Debug)]
 pub(super) enum Place {
-    Disk(Partial),
+    Disk(Box<Partial>),
     /// The disk does not even take an empty file.
     Memory(Window),
 }
@@ -62,6 +62,8 @@ pub(super) struct Fill {
     place: Place,
     /// Where bytes are since the disk takes no more of them.
     window: OnceLock<Window>,
+    /// Keeps the blob from being evicted while it is read from here.
+    pub(super) lease: OnceLock<Arc<Lease>>,
     pub(super) source: Arc<dyn Source>,
     pub(super) expectation: Expectation,
     pub(super) limits: Arc<Limits>,
@@ -114,6 +116,7 @@ impl Fill {
             store,
             place,
             window: OnceLock::new(),
+            lease: OnceLock::new(),
             source,
             expectation,
             limits,

@@ -18,6 +18,8 @@ pub struct Descriptor {
     pub is_manifest: bool,
     /// Whether the content is a file system layer: a tar, compressed or not.
     pub is_layer: bool,
+    /// Whether it is what the manifest calls its configuration.
+    pub is_config: bool,
 }
 
 #[derive(Deserialize)]
@@ -49,19 +51,14 @@ pub fn descriptors(manifest: &[u8]) -> Vec<Descriptor> {
     let Ok(document) = serde_json::from_slice::<Document>(manifest) else {
         return Vec::new();
     };
-    let blobs = document
-        .config
-        .into_iter()
-        .chain(document.layers)
-        .chain(document.blobs);
-    let blobs = blobs.map(|descriptor| (descriptor, false));
-    let manifests = document
-        .manifests
-        .into_iter()
-        .map(|descriptor| (descriptor, true));
-    blobs
+    let config = document.config.into_iter().map(|raw| (raw, true, false));
+    let blobs = document.layers.into_iter().chain(document.blobs);
+    let blobs = blobs.map(|raw| (raw, false, false));
+    let manifests = document.manifests.into_iter().map(|raw| (raw, false, true));
+    config
+        .chain(blobs)
         .chain(manifests)
-        .filter_map(|(raw, is_manifest)| {
+        .filter_map(|(raw, is_config, is_manifest)| {
             let digest = raw.digest?.parse().ok()?;
             let is_layer = raw.media_type.is_some_and(|media_type| is_layer(&media_type));
             Some(Descriptor {
@@ -69,6 +66,7 @@ pub fn descriptors(manifest: &[u8]) -> Vec<Descriptor> {
                 size_bytes: raw.size?,
                 is_manifest,
                 is_layer,
+                is_config,
             })
         })
         .take(DESCRIPTORS_MAX)

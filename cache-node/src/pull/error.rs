@@ -111,9 +111,11 @@ impl From<&fill::Error> for Error {
             fill::Error::Upstream(error) => Self::from(error),
             fill::Error::Fault(_) | fill::Error::Mismatch(_) => Self::Unavailable,
             fill::Error::Stalled(_) | fill::Error::TimedOut => Self::TimedOut,
-            fill::Error::Store(_) | fill::Error::Busy | fill::Error::Paused | fill::Error::LeftBehind => {
-                Self::Overloaded
-            }
+            fill::Error::Store(_)
+            | fill::Error::Busy
+            | fill::Error::Paused
+            | fill::Error::Condemned
+            | fill::Error::LeftBehind => Self::Overloaded,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Where things lie in the cache directory. Names come from digests alone, never from what a client wrote.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Error;
+use super::{Disk, Error};
 use crate::oci::{Algorithm, Digest};
 
 /// The folders and files of a cache directory:
@@ -15,42 +15,69 @@ use crate::oci::{Algorithm, Digest};
 /// manifests/sha256/<hex>           the media type of a manifest whose content lies under blobs/
 /// partials/sha256/<hex>.data       the bytes of an unfinished fill
 /// partials/sha256/<hex>.journal    which of them are there
+/// quarantine/<hex>                 content that was found to have changed, for a person to look at
 /// tmp/                             files on their way to their name; emptied at start
 /// tags.jsonl                       the tag ledger
+/// layout.json                      the layout's version, and which directory this is
+/// scrub                            the digest that the scrub hashes next
+/// lock                             locked by the process that uses the directory
 /// ```
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    disk: Disk,
 }
 
 /// Makes temporary names unique within the process; `tmp/` is emptied before a process starts using it.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 impl Layout {
-    /// Makes the folders, but for those of blobs' first digits, and empties `tmp/`.
-    pub(super) fn prepare(root: &Path) -> Result<Self, Error> {
-        let layout = Self {
+    pub(super) fn new(root: &Path, disk: Disk) -> Self {
+        Self {
             root: root.to_owned(),
-        };
-        let temporary = layout.root.join("tmp");
-        match fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("empty", &temporary)(error));
-            }
-            _ => {}
+            disk,
         }
-        let mut folders = vec![temporary];
+    }
+
+    /// Makes the folders, but for those of blobs' first digits.
+    pub(super) fn make_folders(&self) -> Result<(), Error> {
+        let mut folders: Vec<_> = ["tmp", "blobs", "manifests", "partials", "quarantine"]
+            .map(|name| self.root.join(name))
+            .into();
         for algorithm in Algorithm::ALL {
             folders.extend([
-                layout.blobs(algorithm),
-                layout.manifests(algorithm),
-                layout.partials(algorithm),
+                self.blobs(algorithm),
+                self.manifests(algorithm),
+                self.partials(algorithm),
             ]);
         }
         for folder in folders {
-            fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+            self.disk
+                .create_directory(&folder)
+                .map_err(Error::io("make", &folder))?;
         }
-        Ok(layout)
+        Ok(())
+    }
+
+    /// Removes what an earlier process left on its way to its name.
+    pub(super) fn empty_temporary(&self) -> Result<(), Error> {
+        let folder = self.root.join("tmp");
+        for (_, entry) in entries(&folder)? {
+            let path = entry.path();
+            self.disk.remove(&path).map_err(Error::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a folder of blobs.
+    pub(super) fn has_blobs(&self) -> bool {
+        let folder = self.blobs(Algorithm::Sha256);
+        fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// How files are changed.
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     fn blobs(&self, algorithm: Algorithm) -> PathBuf {
@@ -101,16 +128,34 @@ impl Layout {
         let unique = TEMPORARY.fetch_add(1, Ordering::Relaxed);
         let temporary = self.root.join("tmp").join(unique.to_string());
         let written = (|| {
-            let mut file = File::create_new(&temporary)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            move_durably(&temporary, path)?;
+            let file = self.disk.create_new(&temporary)?;
+            self.disk.append(&file, content)?;
+            self.disk.sync(&file)?;
+            self.move_durably(&temporary, path)?;
             Ok(file)
         })();
         written.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
+            let _ = self.disk.remove(&temporary);
             Error::io("write", path)(error)
         })
+    }
+
+    /// Renames `from` to `to`, whose folder is made when it is the first of its kind, so that it survives a power cut.
+    pub(super) fn move_durably(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let Some(folder) = to.parent() else {
+            return self.disk.rename(from, to);
+        };
+        match self.disk.rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.create_directory(folder)?;
+                if let Some(above) = folder.parent() {
+                    self.disk.sync_directory(above)?;
+                }
+                self.disk.rename(from, to)?;
+            }
+            renamed => renamed?,
+        }
+        self.disk.sync_directory(folder)
     }
 
     /// The cache directory.
@@ -122,23 +167,23 @@ impl Layout {
     pub(super) fn try_write(&self, bytes: usize) -> Result<(), Error> {
         let path = self.root.join("tmp").join("check");
         self.write_atomically(&path, &vec![0; bytes])?;
-        fs::remove_file(&path).map_err(Error::io("remove", &path))
+        self.disk.remove(&path).map_err(Error::io("remove", &path))
     }
 
-    /// Every proved blob with what the file system says of it.
+    /// Every proved blob with what the file system says of it. What cannot be looked at is left out.
     pub(super) fn list_blobs(&self) -> Result<Vec<(Digest, Metadata)>, Error> {
         let mut found = Vec::new();
         for algorithm in Algorithm::ALL {
-            let folder = self.blobs(algorithm);
-            for shard in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
-                let shard = shard.map_err(Error::io("list", &folder))?.path();
-                for (name, entry) in entries(&shard)? {
-                    match Digest::from_hex(algorithm, &name) {
-                        Ok(digest) => {
-                            let metadata = entry.metadata().map_err(Error::io("inspect", &entry.path()))?;
-                            found.push((digest, metadata));
-                        }
-                        Err(_) => tracing::warn!(path = %entry.path().display(), "not a blob; left alone"),
+            for (_, shard) in entries(&self.blobs(algorithm))? {
+                let Ok(files) = entries(&shard.path()) else {
+                    tracing::warn!(path = %shard.path().display(), "no folder of blobs, or unreadable; left alone");
+                    continue;
+                };
+                for (name, entry) in files {
+                    let digest = Digest::from_hex(algorithm, &name).ok();
+                    match digest.zip(entry.metadata().ok().filter(Metadata::is_file)) {
+                        Some(blob) => found.push(blob),
+                        None => tracing::warn!(path = %entry.path().display(), "not a blob; left alone"),
                     }
                 }
             }
@@ -160,24 +205,60 @@ impl Layout {
         Ok(found)
     }
 
-    /// Removes what earlier fills left and nobody can use: files of blobs that are `complete`, and data without
-    /// its journal or the other way round.
-    pub(super) fn sweep_partials(&self, complete: impl Fn(&Digest) -> bool) -> Result<(), Error> {
+    /// The digests of unfinished fills that can be continued, with what the file system says of their data. Removes what
+    /// nobody can use: files of blobs that are `complete`, and data without its journal or the other way round.
+    pub(super) fn list_partials(
+        &self,
+        is_complete: impl Fn(&Digest) -> bool,
+    ) -> Result<Vec<(Digest, Metadata)>, Error> {
+        let mut found = Vec::new();
         for algorithm in Algorithm::ALL {
             for (name, entry) in entries(&self.partials(algorithm))? {
                 let hex = name.split('.').next().unwrap_or_default();
-                let usable = Digest::from_hex(algorithm, hex).is_ok_and(|digest| {
-                    !complete(&digest)
-                        && is_file(&self.partial_data(&digest))
-                        && is_file(&self.partial_journal(&digest))
+                let usable = Digest::from_hex(algorithm, hex).ok().filter(|digest| {
+                    !is_complete(digest)
+                        && is_file(&self.partial_data(digest))
+                        && is_file(&self.partial_journal(digest))
                 });
-                if !usable {
-                    let path = entry.path();
-                    fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                let path = entry.path();
+                match (usable, entry.metadata()) {
+                    (Some(digest), Ok(metadata)) if path == self.partial_data(&digest) => {
+                        found.push((digest, metadata));
+                    }
+                    (Some(_), _) => {}
+                    (None, _) => self.disk.remove(&path).map_err(Error::io("remove", &path))?,
                 }
             }
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// Where the scrub is in its round.
+    pub(super) fn scrub_position(&self) -> PathBuf {
+        self.root.join("scrub")
+    }
+
+    /// What the file system says of the files that lie beside content.
+    pub(super) fn list_ledgers(&self) -> Result<Vec<Metadata>, Error> {
+        let files = entries(&self.root)?.into_iter();
+        Ok(files
+            .filter_map(|(_, entry)| entry.metadata().ok())
+            .filter(Metadata::is_file)
+            .collect())
+    }
+
+    /// Where content goes that was found to have changed.
+    pub(super) fn quarantine(&self, digest: &Digest) -> PathBuf {
+        self.root.join("quarantine").join(digest.hex())
+    }
+
+    /// Everything in quarantine with what the file system says of it.
+    pub(super) fn list_quarantine(&self) -> Result<Vec<(PathBuf, Metadata)>, Error> {
+        let listed = entries(&self.root.join("quarantine"))?;
+        let files = listed.into_iter();
+        Ok(files
+            .filter_map(|(_, entry)| Some((entry.path(), entry.metadata().ok()?)))
+            .collect())
     }
 }
 
@@ -185,33 +266,16 @@ fn is_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
+/// What is in a folder; nothing where there is none.
 fn entries(folder: &Path) -> Result<Vec<(String, fs::DirEntry)>, Error> {
-    let listed = fs::read_dir(folder).and_then(|entries| {
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed,
+    };
+    let listed = listed.and_then(|entries| {
         entries
             .map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry)))
             .collect()
     });
     listed.map_err(Error::io("list", folder))
-}
-
-/// Renames `from` to `to`, whose folder is made when it is the first of its kind, so that it survives a power cut.
-pub(super) fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(folder) = to.parent() {
-                fs::create_dir_all(folder)?;
-                sync_folder_of(folder)?;
-            }
-            fs::rename(from, to)?;
-        }
-        renamed => renamed?,
-    }
-    sync_folder_of(to)
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }

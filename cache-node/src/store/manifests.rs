@@ -1,14 +1,15 @@
 //! Manifests: small content whose media type must be kept with it, because clients compare it exactly.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::sync::PoisonError;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Error, Layout, Store, seal};
-use crate::oci::{Digest, MediaType};
+use super::admission::Reservation;
+use super::condemned::Finding;
+use super::{Error, Layout, Shared, Store, seal};
+use crate::oci::{Digest, MediaType, descriptors};
 
 /// The largest manifest kept: the specification asks for at least 4 MiB.
 pub const MANIFEST_BYTES_MAX: u64 = 8 << 20;
@@ -24,79 +25,95 @@ pub struct Manifest {
     pub body: Bytes,
 }
 
-/// Reads every recorded media type; a record that is unreadable or whose content is gone is removed.
-pub(super) fn load(
-    layout: &Layout,
-    is_stored: impl Fn(&Digest) -> bool,
-) -> Result<HashMap<Digest, MediaType>, Error> {
-    let mut loaded = HashMap::new();
-    for digest in layout.list_manifests()? {
-        let path = layout.manifest(&digest);
-        let media_type = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
-        match media_type.filter(|_| is_stored(&digest)) {
-            Some(media_type) => {
-                loaded.insert(digest, media_type);
-            }
-            None => fs::remove_file(&path).map_err(Error::io("remove", &path))?,
-        }
-    }
-    Ok(loaded)
+/// The media type on record for a manifest.
+pub(super) fn media_type(layout: &Layout, digest: &Digest) -> Option<MediaType> {
+    fs::read_to_string(layout.manifest(digest)).ok()?.parse().ok()
 }
 
 impl Store {
     /// The verified manifest `digest`, if the store has it. Blocks for a small read.
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        let media_type = self
-            .media_types
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(digest)?
-            .clone();
+        let (media_type, _) = self.manifest_head(digest)?;
         let blob = self.blob(digest)?;
         if blob.length > MANIFEST_BYTES_MAX {
             return None;
         }
         let mut body = vec![0; usize::try_from(blob.length).ok()?];
-        match blob.file.read_exact_at(&mut body, 0) {
-            Ok(()) => Some(Manifest {
-                digest: *digest,
-                media_type,
-                body: body.into(),
-            }),
-            Err(error) => {
-                tracing::error!(%digest, %error, "a stored manifest cannot be read");
-                None
-            }
+        if let Err(error) = blob.file.read_exact_at(&mut body, 0) {
+            tracing::error!(%digest, %error, "a stored manifest cannot be read");
+            self.condemn(digest, &blob.lease, Finding::Unreadable);
+            return None;
         }
+        self.shared.learn(digest, &body);
+        Some(Manifest {
+            digest: *digest,
+            media_type,
+            body: body.into(),
+        })
     }
 
     /// The media type and length of the verified manifest `digest`, without reading it.
     pub fn manifest_head(&self, digest: &Digest) -> Option<(MediaType, u64)> {
-        let media_types = self.media_types.read().unwrap_or_else(PoisonError::into_inner);
-        Some((media_types.get(digest)?.clone(), self.length(digest)?))
+        let index = self.shared.index();
+        let entry = index.get(digest)?;
+        Some((entry.media_type.clone()?, entry.fingerprint.length))
     }
 
     /// Keeps a manifest whose digest the caller has computed from these very bytes. Blocks.
     ///
     /// # Errors
-    /// A file operation failed; nothing is listed.
+    /// [`Error::NoRoom`], or a file operation failed; nothing is listed.
     pub fn put_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
         let Manifest {
             digest,
             media_type,
             body,
         } = manifest;
-        let path = self.layout.blob(digest);
-        if self.blob(digest).is_none() {
-            let file = self.layout.write_atomically(&path, body)?;
+        let shared = &self.shared;
+        let length = body.len() as u64;
+        let reservation = Reservation::new(Arc::clone(shared), length, 0)?;
+        shared.wait_for_name(digest);
+        let is_listed = self.blob(digest).is_some();
+        let layout = &shared.layout;
+        if !is_listed {
+            let path = layout.blob(digest);
+            let file = layout.write_atomically(&path, body)?;
             // Lost in a crash, the seal costs no more than another fetch.
-            seal::set(&file, digest, body.len() as u64).map_err(Error::io("seal", &path))?;
-            self.list(*digest, &file.metadata().map_err(Error::io("inspect", &path))?);
+            seal::set(layout.disk(), &file, digest, length).map_err(Error::io("seal", &path))?;
+            let metadata = file.metadata().map_err(Error::io("inspect", &path))?;
+            layout.write_atomically(&layout.manifest(digest), media_type.as_str().as_bytes())?;
+            shared.list(*digest, &metadata, Some(media_type.clone()));
+        } else {
+            layout.write_atomically(&layout.manifest(digest), media_type.as_str().as_bytes())?;
+            shared.index().set_media_type(digest, media_type.clone());
         }
-        self.layout
-            .write_atomically(&self.layout.manifest(digest), media_type.as_str().as_bytes())?;
-        let mut media_types = self.media_types.write().unwrap_or_else(PoisonError::into_inner);
-        media_types.insert(*digest, media_type.clone());
+        drop(reservation);
+        shared.learn(digest, body);
         Ok(())
+    }
+
+    /// The manifests that are listed, in no order.
+    pub fn manifests(&self) -> Vec<Digest> {
+        let index = self.shared.index();
+        let manifests = index.iter().filter(|(_, entry)| entry.media_type.is_some());
+        manifests.map(|(digest, _)| *digest).collect()
+    }
+}
+
+impl Shared {
+    /// Notes what a manifest names.
+    fn learn(&self, digest: &Digest, body: &[u8]) -> Arc<[Digest]> {
+        let named = descriptors(body);
+        let config = named.iter().find(|descriptor| descriptor.is_config);
+        let config = config.map(|descriptor| descriptor.digest);
+        let children: Arc<[Digest]> = named.iter().map(|descriptor| descriptor.digest).collect();
+        self.index().learn(digest, Arc::clone(&children), config);
+        children
+    }
+
+    /// What a stored manifest names.
+    pub(super) fn read_children(&self, digest: &Digest) -> Option<Arc<[Digest]>> {
+        let body = fs::read(self.layout.blob(digest)).ok()?;
+        Some(self.learn(digest, &body))
     }
 }

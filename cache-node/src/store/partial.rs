@@ -1,32 +1,38 @@
 //! The file of an unfinished fill: preallocated, written at any offset, and never believed further than its
 //! journal.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::admission::Reservation;
+use super::index::IdlePartial;
 use super::journal::{self, Journal};
-use super::layout::move_durably;
-use super::{Error, Layout, RangeSet, seal};
+use super::{Disk, Error, Lease, RangeSet, Shared, allocated_bytes, seal};
 use crate::oci::Digest;
 
 /// How much may be written before it is recorded: what a killed process fetches again, per segment, at the most.
 const RECORD_BYTES: u64 = 1 << 20;
+/// How much more room is reserved at once for a blob whose length is unknown.
+const RESERVE_STEP_BYTES: u64 = 16 << 20;
 
-/// An unfinished fill's file and journal. All methods block.
+/// An unfinished fill's file and journal, and the room that is reserved for it. All methods block.
 #[derive(Debug)]
 pub struct Partial {
+    shared: Arc<Shared>,
     digest: Digest,
     file: Arc<File>,
     data_path: PathBuf,
     journal_path: PathBuf,
     journal: Mutex<OpenJournal>,
     found: (Option<u64>, RangeSet),
+    /// None once it has been kept, discarded or set aside.
+    reservation: Mutex<Option<Reservation>>,
 }
 
 #[derive(Debug)]
@@ -34,29 +40,57 @@ struct OpenJournal {
     file: File,
     /// Written, but not yet recorded.
     unrecorded: RangeSet,
+    /// Where what was written so far ends.
+    written_end: u64,
 }
 
 impl Partial {
-    pub(super) fn open(layout: &Layout, digest: &Digest) -> Result<Self, Error> {
-        let (data_path, journal_path) = (layout.partial_data(digest), layout.partial_journal(digest));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&data_path).map_err(Error::io("open", &data_path))?;
-        let text = fs::read(&journal_path).unwrap_or_default();
-        let found = Journal::parse(&String::from_utf8_lossy(&text), boot_id()).unwrap_or_default();
-        let found = make_durable(found, &file);
-        if found.synced.total() == 0 {
-            file.set_len(0).map_err(Error::io("empty", &data_path))?;
+    pub(super) fn open(shared: Arc<Shared>, digest: &Digest, length: Option<u64>) -> Result<Self, Error> {
+        shared.wait_for_name(digest);
+        // From here on it is not idle, so that nobody evicts it.
+        let idle = shared.index().partials.remove(digest);
+        let opened = Self::reserve_and_open(&shared, digest, length, idle);
+        if opened.is_err()
+            && let Some(idle) = idle
+        {
+            shared.index().partials.insert(*digest, idle);
         }
-        if let Err(error) = layout.write_atomically(&journal_path, found.render(boot_id()).as_bytes()) {
+        opened
+    }
+
+    fn reserve_and_open(
+        shared: &Arc<Shared>,
+        digest: &Digest,
+        length: Option<u64>,
+        idle: Option<IdlePartial>,
+    ) -> Result<Self, Error> {
+        let allocated = idle.map_or(0, |idle| idle.stored_bytes);
+        let reservation =
+            Reservation::new(Arc::clone(shared), length.unwrap_or(0).max(allocated), allocated)?;
+        let (layout, disk) = (&shared.layout, shared.layout.disk());
+        let (data_path, journal_path) = (layout.partial_data(digest), layout.partial_journal(digest));
+        let file = disk
+            .open_or_create(&data_path)
+            .map_err(Error::io("open", &data_path))?;
+        let text = fs::read(&journal_path).unwrap_or_default();
+        let boot_id = disk.boot_id();
+        let found = Journal::parse(&String::from_utf8_lossy(&text), &boot_id).unwrap_or_default();
+        let found = make_durable(disk, found, &file);
+        if found.synced.total() == 0 {
+            disk.set_length(&file, 0)
+                .map_err(Error::io("empty", &data_path))?;
+        }
+        if let Err(error) = layout.write_atomically(&journal_path, found.render(&boot_id).as_bytes()) {
             if found.synced.total() == 0 {
-                let _ = fs::remove_file(&data_path);
+                let _ = disk.remove(&data_path);
             }
             return Err(error);
         }
         let appended = OpenOptions::new().append(true).open(&journal_path);
         let appended = appended.map_err(Error::io("open", &journal_path))?;
+        let written_end = found.synced.iter().last().map_or(0, |range| range.end);
         Ok(Self {
+            shared: Arc::clone(shared),
             digest: *digest,
             file: Arc::new(file),
             data_path,
@@ -64,8 +98,10 @@ impl Partial {
             journal: Mutex::new(OpenJournal {
                 file: appended,
                 unrecorded: RangeSet::default(),
+                written_end,
             }),
             found: (found.length, found.synced),
+            reservation: Mutex::new(Some(reservation)),
         })
     }
 
@@ -87,21 +123,22 @@ impl Partial {
     /// Records the blob's length in bytes and reserves the space for it.
     ///
     /// # Errors
-    /// The disk is too full, or the journal cannot be written.
+    /// [`Error::NoRoom`], the disk is too full, or the journal cannot be written.
     pub fn set_length(&self, length: u64) -> Result<(), Error> {
-        if length > 0 {
-            let reserved =
-                rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length);
-            match reserved {
-                // A file system without preallocation fills as it is written.
-                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-                Err(errno) => {
-                    // Some file systems keep what they could reserve: a file's own length gives it back.
-                    let _ = self
-                        .file
-                        .metadata()
-                        .and_then(|found| self.file.set_len(found.len()));
-                    return Err(Error::io("reserve space for", &self.data_path)(errno.into()));
+        if let Some(reservation) = &*self.reservation() {
+            reservation.grow_to(length)?;
+            if length > 0 {
+                match self.disk().allocate(&self.file, length) {
+                    Ok(true) => reservation.set_allocated(length),
+                    Ok(false) => {}
+                    Err(error) => {
+                        // Some file systems keep what they could reserve: a file's own length gives it back.
+                        let _ = self
+                            .file
+                            .metadata()
+                            .and_then(|found| self.disk().set_length(&self.file, found.len()));
+                        return Err(Error::io("reserve space for", &self.data_path)(error));
+                    }
                 }
             }
         }
@@ -111,30 +148,66 @@ impl Partial {
     /// Writes `chunks` one behind the other from `offset` on.
     ///
     /// # Errors
-    /// The disk is full or failing.
+    /// [`Error::NoRoom`], or the disk is full or failing.
     pub fn write(&self, offset: u64, chunks: &[Bytes]) -> Result<(), Error> {
-        let mut end = offset;
+        let mut end = offset + chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        if let Some(reservation) = &*self.reservation()
+            && end > reservation.bytes()
+        {
+            reservation.grow_to(end + RESERVE_STEP_BYTES)?;
+        }
+        end = offset;
         for chunk in chunks {
-            self.file
-                .write_all_at(chunk, end)
+            self.disk()
+                .write_at(&self.file, chunk, end)
                 .map_err(Error::io("write", &self.data_path))?;
             end += chunk.len() as u64;
         }
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.unrecorded.insert(offset..end);
+        journal.written_end = journal.written_end.max(end);
         if journal.unrecorded.total() >= RECORD_BYTES {
-            journal.record().map_err(Error::io("write", &self.journal_path))?;
+            journal
+                .record(self.disk())
+                .map_err(Error::io("write", &self.journal_path))?;
         }
         Ok(())
     }
 
-    /// Records everything written so far, so that it outlives this process.
+    /// Records everything written so far, so that it outlives this process, and gives back the room for the rest.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn record(&self) -> Result<(), Error> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.record().map_err(Error::io("write", &self.journal_path))
+    pub fn set_aside(&self) -> Result<(), Error> {
+        let recorded = self
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record(self.disk());
+        self.become_idle();
+        recorded.map_err(Error::io("write", &self.journal_path))
+    }
+
+    /// What was written stays on the disk, and may be evicted.
+    fn become_idle(&self) {
+        let Some(reservation) = self.reservation().take() else {
+            return;
+        };
+        let written_end = self
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .written_end;
+        // What was reserved behind it would only be a loss to others.
+        let trimmed = self.disk().set_length(&self.file, written_end);
+        if let Ok(metadata) = trimmed.and_then(|()| self.file.metadata()) {
+            let idle = IdlePartial {
+                stored_bytes: allocated_bytes(&metadata),
+                since: SystemTime::now(),
+            };
+            self.shared.index().partials.insert(self.digest, idle);
+        }
+        drop(reservation);
     }
 
     /// Brings what was written to the disk, then records that `present`, the ranges written before this call, are
@@ -143,9 +216,10 @@ impl Partial {
     /// # Errors
     /// The disk is failing.
     pub fn sync(&self, present: &RangeSet) -> Result<(), Error> {
-        self.file
-            .sync_data()
+        self.disk()
+            .sync_data(&self.file)
             .map_err(Error::io("sync", &self.data_path))?;
+        self.shared.tallies.synced();
         let lines: String = present
             .iter()
             .map(|range| journal::range_line("synced", &range))
@@ -153,20 +227,25 @@ impl Partial {
         self.append(&lines)
     }
 
-    /// Gives the proved file its final name.
-    pub(super) fn commit(&self, layout: &Layout) -> Result<Metadata, Error> {
+    /// Gives the proved file its final name, and lists it.
+    pub(super) fn commit(&self) -> Result<Arc<Lease>, Error> {
+        self.shared.wait_for_name(&self.digest);
+        let (layout, disk) = (&self.shared.layout, self.disk());
         let path = layout.blob(&self.digest);
         let renamed = (|| {
-            seal::set(&self.file, &self.digest, self.file.metadata()?.len())?;
-            self.file.sync_all()?;
+            seal::set(disk, &self.file, &self.digest, self.file.metadata()?.len())?;
+            disk.sync(&self.file)?;
             // Looked at before others find it under its name and can change it.
             let metadata = self.file.metadata()?;
-            move_durably(&self.data_path, &path)?;
+            layout.move_durably(&self.data_path, &path)?;
             Ok(metadata)
         })();
         let metadata = renamed.map_err(Error::io("keep", &path))?;
-        let _ = fs::remove_file(&self.journal_path);
-        Ok(metadata)
+        self.shared.tallies.synced();
+        let _ = disk.remove(&self.journal_path);
+        let lease = self.shared.list(self.digest, &metadata, None);
+        drop(self.reservation().take());
+        Ok(lease)
     }
 
     /// Removes everything, because it is not what it should be.
@@ -174,35 +253,48 @@ impl Partial {
     /// # Errors
     /// A file could not be removed.
     pub fn discard(&self) -> Result<(), Error> {
-        // The journal goes first: data without it is never believed.
+        // The journal goes first, and for good: data without it is never believed, and this must not come back.
         for path in [&self.journal_path, &self.data_path] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", path)(error));
-                }
-                _ => {}
-            }
+            self.disk().remove(path).map_err(Error::io("remove", path))?;
         }
-        Ok(())
+        drop(self.reservation().take());
+        let folder = self.journal_path.parent().unwrap_or(&self.journal_path);
+        self.disk()
+            .sync_directory(folder)
+            .map_err(Error::io("sync", folder))
+    }
+
+    fn disk(&self) -> &Disk {
+        self.shared.layout.disk()
+    }
+
+    fn reservation(&self) -> MutexGuard<'_, Option<Reservation>> {
+        self.reservation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&self, lines: &str) -> Result<(), Error> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal
-            .file
-            .write_all(lines.as_bytes())
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.disk()
+            .append(&journal.file, lines.as_bytes())
             .map_err(Error::io("write", &self.journal_path))
     }
 }
 
+impl Drop for Partial {
+    /// Its task was lost: what was recorded can be continued.
+    fn drop(&mut self) {
+        self.become_idle();
+    }
+}
+
 impl OpenJournal {
-    fn record(&mut self) -> io::Result<()> {
+    fn record(&mut self, disk: &Disk) -> io::Result<()> {
         let lines: String = self
             .unrecorded
             .iter()
             .map(|range| journal::range_line("written", &range))
             .collect();
-        self.file.write_all(lines.as_bytes())?;
+        disk.append(&self.file, lines.as_bytes())?;
         self.unrecorded = RangeSet::default();
         Ok(())
     }
@@ -210,13 +302,13 @@ impl OpenJournal {
 
 /// What of a found journal may be built on: all of it once a sync has brought it to disk, else what had been
 /// synced before; never more than the file is long.
-fn make_durable(found: Journal, file: &File) -> Journal {
+fn make_durable(disk: &Disk, found: Journal, file: &File) -> Journal {
     let Journal {
         length,
         mut synced,
         written,
     } = found;
-    if written.total() > 0 && file.sync_data().is_ok() {
+    if written.total() > 0 && disk.sync_data(file).is_ok() {
         synced.extend(written.iter());
     }
     let file_length = file.metadata().map_or(0, |metadata| metadata.len());
@@ -235,19 +327,4 @@ fn make_durable(found: Journal, file: &File) -> Journal {
 
 fn within(range: &Range<u64>, end: u64) -> Range<u64> {
     range.start.min(end)..range.end.min(end)
-}
-
-/// Names this life of the machine: what the kernel held in memory is lost when it changes.
-fn boot_id() -> &'static str {
-    static BOOT_ID: OnceLock<String> = OnceLock::new();
-    BOOT_ID.get_or_init(|| {
-        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let id = id.trim();
-        // Without an id no `written` line is ever believed: a name that is new each time matches none.
-        if id.is_empty() {
-            format!("unknown-{:016x}", fastrand::u64(..))
-        } else {
-            id.to_owned()
-        }
-    })
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::Disk;
 use crate::oci::Digest;
 
 /// Seals lie within so many bits of seconds since the epoch: before 2004, where no clock stands that writes files.
@@ -20,8 +21,8 @@ const LENGTH_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 const HEX_DIGITS: usize = 16;
 
 /// Seals the file of `length` bytes that has been proved to have `digest`.
-pub(super) fn set(file: &File, digest: &Digest, length: u64) -> io::Result<()> {
-    file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds(digest, length)))
+pub(super) fn set(disk: &Disk, file: &File, digest: &Digest, length: u64) -> io::Result<()> {
+    disk.set_modified(file, UNIX_EPOCH + Duration::from_secs(seconds(digest, length)))
 }
 
 /// Whether the file still is as it was when it was sealed for `digest`.
@@ -49,7 +50,7 @@ mod tests {
         let digest = Digest::of(Algorithm::Sha256, content);
         file.write_all(content).unwrap();
         assert!(!holds(&file.metadata().unwrap(), &digest), "not sealed yet");
-        set(&file, &digest, 7).unwrap();
+        set(&Disk::default(), &file, &digest, 7).unwrap();
         assert!(holds(&file.metadata().unwrap(), &digest));
         let other = Digest::of(Algorithm::Sha256, b"other");
         assert!(!holds(&file.metadata().unwrap(), &other));
@@ -58,7 +59,7 @@ mod tests {
         file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds(&digest, 7)))
             .unwrap();
         assert!(!holds(&file.metadata().unwrap(), &digest), "truncated");
-        set(&file, &digest, 6).unwrap();
+        set(&Disk::default(), &file, &digest, 6).unwrap();
         file.write_all(b"!").unwrap();
         assert!(!holds(&file.metadata().unwrap(), &digest), "written to");
     }

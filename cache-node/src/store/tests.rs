@@ -1,3 +1,6 @@
+mod faults;
+mod room;
+
 use std::fs;
 use std::io::Write as _;
 
@@ -5,7 +8,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::oci::Algorithm;
+use crate::oci::{Algorithm, MediaType};
 
 fn store() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -19,7 +22,7 @@ fn sha256(content: &[u8]) -> Digest {
 
 fn fill(store: &Store, content: &'static [u8]) -> Digest {
     let digest = sha256(content);
-    let partial = store.partial(&digest).unwrap();
+    let partial = store.partial(&digest, None).unwrap();
     partial.set_length(content.len() as u64).unwrap();
     partial.write(0, &[Bytes::from_static(content)]).unwrap();
     store.commit(&partial).unwrap();
@@ -46,7 +49,11 @@ fn a_committed_blob_is_found_again_after_a_restart() {
     drop(store);
     let store = Store::open(folder.path()).unwrap();
     assert_eq!(store.blob(&digest).map(|blob| blob.length), Some(7));
-    assert_eq!(store.totals(), Totals { blobs: 1, bytes: 7 });
+    let objects = store.objects();
+    assert_eq!(
+        (objects.len(), objects[0].length, objects[0].kind),
+        (1, 7, Kind::Layer)
+    );
     assert_eq!(files_below(&folder.path().join("partials")), Vec::<String>::new());
 }
 
@@ -86,6 +93,7 @@ fn a_manifest_keeps_its_media_type() {
             body: body.clone(),
         })
         .unwrap();
+    drop(store);
     let store = Store::open(folder.path()).unwrap();
     let found = store.manifest(&digest).unwrap();
     assert_eq!((found.media_type, found.body), (media_type.clone(), body));
@@ -96,18 +104,17 @@ fn a_manifest_keeps_its_media_type() {
 fn a_partial_continues_in_the_same_boot_from_what_was_recorded() {
     let (folder, store) = store();
     let digest = sha256(b"0123456789");
-    let partial = store.partial(&digest).unwrap();
+    let partial = store.partial(&digest, None).unwrap();
     partial.set_length(10).unwrap();
     partial
         .write(0, &[Bytes::from_static(b"01"), Bytes::from_static(b"23")])
         .unwrap();
     partial.write(6, &[Bytes::from_static(b"67")]).unwrap();
-    partial.record().unwrap();
-    partial.write(8, &[Bytes::from_static(b"8")]).unwrap();
+    partial.set_aside().unwrap();
     drop((partial, store));
 
     let store = Store::open(folder.path()).unwrap();
-    let partial = store.partial(&digest).unwrap();
+    let partial = store.partial(&digest, None).unwrap();
     let (length, present) = partial.found();
     assert_eq!(length, Some(10));
     assert_eq!(present.iter().collect::<Vec<_>>(), [0..4, 6..8]);
@@ -124,13 +131,13 @@ fn a_partial_continues_in_the_same_boot_from_what_was_recorded() {
 fn after_a_power_cut_only_what_was_synced_counts() {
     let (folder, store) = store();
     let digest = sha256(b"0123456789");
-    let partial = store.partial(&digest).unwrap();
+    let partial = store.partial(&digest, None).unwrap();
     partial.set_length(10).unwrap();
     partial.write(0, &[Bytes::from_static(b"01234")]).unwrap();
     let mut present = RangeSet::default();
     present.insert(0..2);
     partial.sync(&present).unwrap();
-    partial.record().unwrap();
+    partial.set_aside().unwrap();
     drop((partial, store));
     let journal = folder
         .path()
@@ -141,7 +148,7 @@ fn after_a_power_cut_only_what_was_synced_counts() {
     fs::write(&journal, format!("{} another-boot\n{rest}", words.join(" "))).unwrap();
 
     let store = Store::open(folder.path()).unwrap();
-    let (_, present) = store.partial(&digest).unwrap().found();
+    let (_, present) = store.partial(&digest, None).unwrap().found();
     assert_eq!((present.end_of_run(0), present.total()), (2, 2));
 }
 
@@ -154,6 +161,7 @@ fn leftovers_that_nobody_can_use_are_removed_at_start() {
     fs::write(partials.join(format!("{}.journal", digest.hex())), b"x").unwrap();
     fs::write(partials.join(format!("{}.data", sha256(b"lonely").hex())), b"x").unwrap();
     fs::write(folder.path().join("tmp/7"), b"half a file").unwrap();
+    drop(store);
     let store = Store::open(folder.path()).unwrap();
     assert!(store.contains(&digest));
     assert_eq!(files_below(&partials), Vec::<String>::new());
@@ -163,7 +171,7 @@ fn leftovers_that_nobody_can_use_are_removed_at_start() {
 #[test]
 fn a_discarded_partial_leaves_nothing() {
     let (folder, store) = store();
-    let partial = store.partial(&sha256(b"x")).unwrap();
+    let partial = store.partial(&sha256(b"x"), None).unwrap();
     partial.write(0, &[Bytes::from_static(b"wrong")]).unwrap();
     partial.discard().unwrap();
     assert_eq!(files_below(&folder.path().join("partials")), Vec::<String>::new());

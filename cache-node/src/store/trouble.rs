@@ -2,11 +2,12 @@
 //! write now and then finds out when it is back.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use super::{Error, Store};
+use super::{Error, Shared, Space, Store, allocated_bytes, marker};
 
 /// What a check writes and syncs.
 const CHECK_BYTES: usize = 64 << 10;
@@ -24,29 +25,39 @@ struct Standing {
 }
 
 impl Error {
-    /// Whether the disk is to blame: full, over quota, read-only, or failing.
+    /// Whether the disk is to blame: full, over quota, read-only, failing or gone, or out of descriptors.
     pub fn is_disk_trouble(&self) -> bool {
-        let Self::Io { source, .. } = self;
-        is_disk_trouble(source)
+        match self {
+            Self::Io { source, .. } => is_disk_trouble(source),
+            Self::Locked { .. } | Self::NewerLayout { .. } | Self::NoRoom { .. } => false,
+        }
     }
 }
 
-fn is_disk_trouble(error: &io::Error) -> bool {
-    let errnos = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO];
+pub(super) fn is_disk_trouble(error: &io::Error) -> bool {
+    let errnos = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::ROFS,
+        Errno::IO,
+        Errno::MFILE,
+        Errno::NFILE,
+        // The directory itself is gone: what lies in it is made by us, and opened to be written.
+        Errno::NOENT,
+        Errno::STALE,
+        Errno::NODEV,
+        Errno::NXIO,
+        Errno::NOTCONN,
+    ];
     errnos
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-impl Store {
-    /// Whether content is worth a try on the disk.
-    pub fn takes_content(&self) -> bool {
-        self.standing().is_none()
-    }
-
-    /// Notes that the disk failed a write for which `wanted` bytes of room were needed; true if the disk is to blame. Said
-    /// once in the log until the disk is back.
-    pub fn note_failure(&self, error: &Error, wanted: u64) -> bool {
+impl Trouble {
+    /// Notes that a write failed for which `wanted` bytes of room were needed; true if the disk is to blame. Said once in the
+    /// log until the disk is back.
+    pub(super) fn note(&self, error: &Error, wanted: u64) -> bool {
         if !error.is_disk_trouble() {
             return false;
         }
@@ -62,23 +73,96 @@ impl Store {
         true
     }
 
-    /// Finds out whether a disk that was in trouble takes content again. Blocks for a small write.
-    pub fn check_disk(&self) {
-        let Some(Standing { wanted }) = *self.standing() else {
-            return;
-        };
-        if self.has_room(wanted.max(ROOM_BYTES_MIN)) && self.layout.try_write(CHECK_BYTES).is_ok() {
-            *self.standing() = None;
-            tracing::info!("the disk takes content again");
+    fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Whether content is worth a try on the disk.
+    pub fn takes_content(&self) -> bool {
+        self.shared.trouble.standing().is_none()
+    }
+
+    /// Whether the disk, or those who share it, leave no room for content although the store has given away what it could.
+    pub fn is_full(&self) -> bool {
+        !self.takes_content() || self.shared.is_pressed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the store did not take content for which `wanted` bytes of room were needed; true if pulls are to go on
+    /// without it.
+    pub fn note_failure(&self, error: &Error, wanted: u64) -> bool {
+        matches!(error, Error::NoRoom { .. }) || self.shared.trouble.note(error, wanted)
+    }
+
+    /// Looks after the room: gives back what others need of the disk, finds out whether a disk that was in trouble takes
+    /// content again, and whether the directory is still there. Blocks.
+    pub fn maintain(&self) {
+        let shared = &self.shared;
+        if shared.is_still_there() {
+            shared.recover();
+        } else {
+            let gone = io::Error::from_raw_os_error(Errno::NOENT.raw_os_error());
+            shared
+                .trouble
+                .note(&Error::io("find", shared.layout.root())(gone), 0);
+        }
+        shared.count_overhead();
+        let room = shared.make_room(None, |_| None);
+        let (budget, space) = shared.look();
+        let is_pressed = room.is_err() || budget.min_free_bytes > space.available_bytes;
+        if is_pressed && !shared.is_pressed.swap(is_pressed, Ordering::Relaxed) {
+            tracing::warn!(
+                available_bytes = space.available_bytes,
+                min_free_bytes = budget.min_free_bytes,
+                "others fill the disk: content is not kept until they leave more of it"
+            );
+        }
+        shared.is_pressed.store(is_pressed, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Whether the directory at the path is the one that was opened.
+    pub(super) fn is_still_there(&self) -> bool {
+        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        match marker.as_ref() {
+            Some(marker) => marker::is_there(&self.layout, marker),
+            None => true,
         }
     }
 
-    fn has_room(&self, bytes: u64) -> bool {
-        let room = rustix::fs::statvfs(self.layout.root());
-        room.is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) >= bytes)
+    fn recover(&self) {
+        let Some(Standing { wanted }) = *self.trouble.standing() else {
+            return;
+        };
+        if !self.has_room(wanted.max(ROOM_BYTES_MIN)) {
+            return;
+        }
+        let recovered = self
+            .layout
+            .make_folders()
+            .and_then(|()| self.layout.try_write(CHECK_BYTES));
+        if recovered.is_err() {
+            return;
+        }
+        let mut marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        if marker.is_none() {
+            *marker = marker::adopt(&self.layout).ok().flatten();
+        }
+        *self.trouble.standing() = None;
+        tracing::info!("the disk takes content again");
     }
 
-    fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
-        self.trouble.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn has_room(&self, bytes: u64) -> bool {
+        Space::of(self.layout.root()).is_ok_and(|space| space.available_bytes >= bytes)
+    }
+
+    /// What the ledgers and the quarantine take.
+    fn count_overhead(&self) {
+        let quarantined = self.layout.list_quarantine().unwrap_or_default();
+        let ledgers = self.layout.list_ledgers().unwrap_or_default();
+        let bytes = quarantined.iter().map(|(_, metadata)| metadata).chain(&ledgers);
+        self.index().overhead_bytes = bytes.map(allocated_bytes).sum();
     }
 }

@@ -130,6 +130,13 @@ impl Ledger {
         self.state().entries.get(key).cloned()
     }
 
+    /// Every name with what it means, in no order.
+    pub fn entries(&self) -> Vec<(Key, Entry)> {
+        let state = self.state();
+        let entries = state.entries.iter();
+        entries.map(|(key, entry)| (key.clone(), entry.clone())).collect()
+    }
+
     /// How many names are remembered.
     pub fn len(&self) -> usize {
         self.state().entries.len()

@@ -1,0 +1,160 @@
+//! Letting content in: room is reserved before the first byte is written, and made by evicting where it pays.
+
+use std::sync::Arc;
+
+use super::index::{Index, ReservationId, Reserved};
+use super::removal::Victim;
+use super::room::{Shortage, Usage};
+use super::{Budget, Error, Removal, Shared, Space};
+
+/// The room that a running fill may take; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    shared: Arc<Shared>,
+    id: ReservationId,
+}
+
+impl Reservation {
+    /// Reserves `bytes`, of which `allocated` are on the disk already.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`].
+    pub(super) fn new(shared: Arc<Shared>, bytes: u64, allocated: u64) -> Result<Self, Error> {
+        let reserved = Reserved {
+            bytes,
+            unallocated: bytes.saturating_sub(allocated),
+        };
+        let id = shared.make_room(Some(reserved.unallocated), |index| {
+            // What is on the disk is counted from here on.
+            Some(index.reserve(reserved))
+        })?;
+        Ok(Self {
+            shared,
+            id: id.unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.shared
+            .index()
+            .reservations
+            .get(&self.id)
+            .map_or(0, |reserved| reserved.bytes)
+    }
+
+    /// Makes it at least `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`]; it stays as it was.
+    pub(super) fn grow_to(&self, bytes: u64) -> Result<(), Error> {
+        let more = bytes.saturating_sub(self.bytes());
+        if more == 0 {
+            return Ok(());
+        }
+        let grown = self.shared.make_room(Some(more), |index| {
+            if let Some(reserved) = index.reservations.get_mut(&self.id) {
+                reserved.bytes += more;
+                reserved.unallocated += more;
+            }
+            None
+        });
+        grown.map(drop)
+    }
+
+    /// The disk has taken so many bytes of it for good.
+    pub(super) fn set_allocated(&self, allocated: u64) {
+        if let Some(reserved) = self.shared.index().reservations.get_mut(&self.id) {
+            reserved.unallocated = reserved.bytes.saturating_sub(allocated);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.index().reservations.remove(&self.id);
+    }
+}
+
+impl Shared {
+    /// Makes room for a file of `wanted` bytes more, or with `None` for what is there, and settles it with `take` before
+    /// anybody else can have it. What is in the way is removed only if that is enough.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`]: nothing was taken.
+    pub(super) fn make_room(
+        &self,
+        wanted: Option<u64>,
+        take: impl FnOnce(&mut Index) -> Option<ReservationId>,
+    ) -> Result<Option<ReservationId>, Error> {
+        let (budget, space) = self.look();
+        let wanted = wanted.map(|bytes| space.stored_bytes(bytes));
+        let no_room = Error::NoRoom {
+            wanted: wanted.unwrap_or_default(),
+        };
+        if wanted.is_some_and(|bytes| budget.is_beyond(&space, bytes)) {
+            self.tallies.refused("too_large");
+            return Err(no_room);
+        }
+        let mut index = self.index();
+        let mut shortage = shortage(&index, &budget, &space, wanted);
+        if shortage.is_none() {
+            return Ok(take(&mut index));
+        }
+        drop(index);
+        let needed = self.needed();
+        let mut index = self.index();
+        // Others may have come or gone meanwhile.
+        shortage = self::shortage(&index, &budget, &space, wanted);
+        let victims = index.pick(shortage, &needed, budget.pinned_bytes_max, wanted.is_none());
+        let Some(victims) = victims else {
+            self.tallies.refused("no_room");
+            return Err(no_room);
+        };
+        let taken = take(&mut index);
+        drop(index);
+        let removal = self.cause(&budget, &space, shortage);
+        self.remove_files(victims, removal);
+        Ok(taken)
+    }
+
+    /// The budget and the file system as they are now.
+    pub(super) fn look(&self) -> (Budget, Space) {
+        let mut room = self.room();
+        if let Ok(space) = Space::of(self.layout.root()) {
+            room.space = space;
+        }
+        (Budget::of(&room.limits, &room.space), room.space)
+    }
+
+    fn cause(&self, budget: &Budget, space: &Space, shortage: Shortage) -> Removal {
+        if shortage.objects > 0 {
+            Removal::Inodes
+        } else if space.available_bytes < budget.min_free_bytes.saturating_add(shortage.bytes) {
+            Removal::FreeSpace
+        } else {
+            Removal::Capacity
+        }
+    }
+
+    /// Removes files that nobody lists any more.
+    fn remove_files(&self, victims: Vec<Victim>, removal: Removal) {
+        for victim in victims {
+            self.unlink(&victim);
+            self.tallies.removed(removal, &victim);
+        }
+    }
+}
+
+fn shortage(index: &Index, budget: &Budget, space: &Space, wanted: Option<u64>) -> Shortage {
+    let usage = Usage {
+        used_bytes: index.used_bytes(),
+        unallocated_bytes: index.reserved().unallocated,
+        objects: index.len() + index.partials.len() + index.reservations.len(),
+    };
+    // What is being removed is as good as free.
+    let space = Space {
+        available_bytes: space.available_bytes.saturating_add(index.vanishing_bytes()),
+        ..*space
+    };
+    budget.shortage(&space, usage, wanted)
+}
