@@ -68,12 +68,25 @@ pub struct Registry {
     pub host: String,
     /// The server that content is fetched from.
     pub endpoint: Endpoint,
+    /// Which repositories are served.
+    pub repositories: RepositoryRules,
+    /// Repositories, as the endpoint names them, whose content is not evicted to make room.
+    pub pins: Globs,
     /// How long tags are trusted.
     pub tags: TagPolicy,
     /// Whether content that is not here is fetched.
     pub mode: Mode,
     /// Where the runtime turns when there is no answer here.
     pub fallback: Fallback,
+}
+
+/// Which of a registry's repositories are served: repositories as the endpoint names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepositoryRules {
+    /// The only ones that are; empty means all.
+    pub allow: Globs,
+    /// Those that are not, whatever `allow` says.
+    pub deny: Globs,
 }
 
 /// A server that content is fetched from.
@@ -164,6 +177,13 @@ impl Config {
     /// Changes whenever the text of the document does: the first 8 bytes of its SHA-256, in hex.
     pub fn generation(&self) -> &str {
         &self.generation
+    }
+}
+
+impl RepositoryRules {
+    /// Whether the repository of this name, as the endpoint has it, is served.
+    pub fn admits(&self, repository: &str) -> bool {
+        !self.deny.is_match(repository) && (self.allow.is_empty() || self.allow.is_match(repository))
     }
 }
 

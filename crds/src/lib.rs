@@ -22,7 +22,8 @@ pub use quantity::Quantity;
 #[cfg(feature = "k8s")]
 pub use registry_mirror::RegistryMirror;
 pub use registry_mirror::{
-    CaBundle, Cache, Credential, DeletionPolicy, Endpoint, Fallback, Mode, Registry, Spec, Tags, Tls, Trust,
+    CaBundle, Cache, Credential, DeletionPolicy, Endpoint, Fallback, Mode, Registry, Repositories, Spec,
+    Tags, Tls, Trust,
 };
 #[cfg(feature = "k8s")]
 pub use schema::{SchemaError, custom_resource_definition};

@@ -1,11 +1,11 @@
-//! Sizes as Kubernetes writes them: a plain number or a string with a suffix.
+//! Sizes as Kubernetes writes them: a plain number or a string with a suffix. Where a field says so, `%` is one.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
-/// A size in bytes in the notation of a Kubernetes quantity: `1048576` or `1Mi`. Not validated.
+/// A size in bytes in the notation of a Kubernetes quantity, `1048576` or `1Mi`, or a share such as `25%`. Not validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantity(pub String);
 

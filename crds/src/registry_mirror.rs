@@ -51,6 +51,13 @@ use crate::{Node, Quantity};
         ),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
         printcolumn(
+            name = "Capacity",
+            type_ = "string",
+            description = "What the content of each node may take, where the mirror says so.",
+            json_path = ".spec.cache.capacity",
+            priority = 1
+        ),
+        printcolumn(
             name = "Message",
             type_ = "string",
             description = "Why, in a sentence.",
@@ -95,6 +102,14 @@ pub struct Registry {
     /// Additional trust for the registry's own default endpoint.
     #[serde(skip_serializing_if = "is_default")]
     pub trust: Trust,
+    /// Which of the registry's repositories are served; the others are 404, so that the runtime goes on as `fallback`
+    /// says. Defaults to all of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub repositories: Repositories,
+    /// Globs of the repositories, as the endpoint names them, whose content is not evicted to make room, up to
+    /// `cache.pinnedMax`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<String>,
     /// How long tags are trusted.
     #[serde(skip_serializing_if = "is_default")]
     pub tags: Tags,
@@ -104,6 +119,20 @@ pub struct Registry {
     /// Where the runtime turns when the cache has no answer.
     #[serde(skip_serializing_if = "is_default")]
     pub fallback: Fallback,
+}
+
+/// Which of a registry's repositories are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "k8s", derive(schemars::JsonSchema))]
+#[serde(default, rename_all = "camelCase")]
+pub struct Repositories {
+    /// Globs of the repositories that are served, as the endpoint names them, on Docker Hub `library/alpine`: `*` stays
+    /// within one path segment, `**` crosses them. Without any, all that `deny` does not name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Globs of the repositories that are not served, whatever `allow` says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
 }
 
 /// Whether a registry's content is fetched.
@@ -219,6 +248,17 @@ pub struct Cache {
     pub path: String,
     /// What becomes of a node's content when the mirror is deleted.
     pub deletion_policy: DeletionPolicy,
+    /// What the content of a node may take of its disk: bytes such as `50Gi`, or a percentage of the filesystem such as
+    /// `25%`. Defaults to `50Gi` or `25%`, whichever is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Quantity>,
+    /// What stays free on the filesystem, whoever fills it: content is evicted for it. Bytes, or a percentage of the
+    /// filesystem. Defaults to `20%`, since kubelet removes images and then pods from a node with less than 15 % free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_free: Option<Quantity>,
+    /// How much content `pins` may exempt from eviction: bytes, or a percentage of the capacity. Defaults to `50%`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned_max: Option<Quantity>,
     /// Blobs up to this size are verified whole before the answer begins. Defaults to `1Mi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_whole_up_to: Option<Quantity>,
@@ -229,6 +269,9 @@ impl Default for Cache {
         Self {
             path: "/var/lib/larder".to_owned(),
             deletion_policy: DeletionPolicy::default(),
+            capacity: None,
+            min_free: None,
+            pinned_max: None,
             verify_whole_up_to: None,
         }
     }

@@ -6,6 +6,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "crd/cases.rs"]
+mod cases;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -79,159 +82,11 @@ async fn judge(mirrors: &Api<DynamicObject>, name: &str, spec: &Value) -> Result
     }
 }
 
-/// A specification that is refused, with a part of the reason.
-type Refused = (Value, &'static str);
-
-fn refused_hosts() -> Vec<Refused> {
-    vec![
-        (json!({}), "spec.registries: Required"),
-        (json!({"registries": []}), "should have at least 1 items"),
-        (json!({"registries": [{}]}), "host: Required"),
-        (
-            json!({"registries": [{"host": "quay.io"}, {"host": "quay.io"}]}),
-            "Duplicate value",
-        ),
-        (
-            json!({"registries": [{"host": "quay.io"}], "defaultRegistry": "docker.io"}),
-            "defaultRegistry must be the host",
-        ),
-        (
-            json!({"registries": [{"host": "registry-1.docker.io"}]}),
-            "write docker.io",
-        ),
-        (
-            json!({"registries": [{"host": "registry"}]}),
-            "cannot name a host without a dot or a port",
-        ),
-        (json!({"registries": [{"host": "Quay.io"}]}), "should match"),
-        (json!({"registries": [{"host": "../etc"}]}), "should match"),
-        (
-            json!({"registries": [{"host": "quay.io:123456"}]}),
-            "should match",
-        ),
-    ]
-}
-
-fn refused_registries() -> Vec<Refused> {
-    let registry = |fields: Value| {
-        let mut registry = json!({"host": "quay.io"});
-        registry
-            .as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
-        json!({"registries": [registry]})
-    };
-    let endpoint = |url: &str| registry(json!({"endpoints": [{"url": url}]}));
-    let credential = |fields: Value| registry(json!({"credentials": [fields]}));
-    vec![
-        (registry(json!({"mode": "Cache"})), "Unsupported value"),
-        (registry(json!({"fallback": "Never"})), "Unsupported value"),
-        (registry(json!({"tags": {"ttl": "5 minutes"}})), "should match"),
-        (registry(json!({"tags": {"serveStaleFor": "1d"}})), "should match"),
-        (endpoint("ftp://quay.io"), "should match"),
-        (endpoint("https://user:secret@quay.io"), "should match"),
-        (endpoint("https://quay.io?a=b"), "should match"),
-        (endpoint("https://quay.io/v2/"), "must not end with /v2"),
-        (
-            registry(json!({"endpoints": [{"url": "https://a.example"}, {"url": "https://b.example"}]})),
-            "must have at most 1 item",
-        ),
-        (
-            registry(json!({
-                "endpoints": [{"url": "https://a.example"}],
-                "tls": {"insecureSkipVerify": true},
-            })),
-            "write credentials, tls and trust at the endpoint",
-        ),
-        (credential(json!({"secretName": "hub"})), "repositories: Required"),
-        (
-            credential(json!({"secretName": "hub", "repositories": []})),
-            "should have at least 1 items",
-        ),
-        (
-            credential(json!({"secretName": "../hub", "repositories": ["**"]})),
-            "should match",
-        ),
-        (
-            registry(json!({"tls": {"caBundle": {}}})),
-            "configMapName: Required",
-        ),
-    ]
-}
-
-fn refused_caches_and_nodes() -> Vec<Refused> {
-    let node = |fields: Value| json!({"registries": [{"host": "quay.io"}], "node": fields});
-    let cache = |fields: Value| json!({"registries": [{"host": "quay.io"}], "cache": fields});
-    vec![
-        (cache(json!({"path": "var/lib/larder"})), "should match"),
-        (cache(json!({"path": "/"})), "should be at least 2 chars long"),
-        (cache(json!({"path": "/var/lib/../larder"})), "must not hold"),
-        (
-            cache(json!({"verifyWholeUpTo": "much"})),
-            "write a whole number of bytes",
-        ),
-        (
-            cache(json!({"verifyWholeUpTo": -1})),
-            "write a whole number of bytes",
-        ),
-        (
-            cache(json!({"verifyWholeUpTo": "2Gi"})),
-            "at most 1Gi is possible",
-        ),
-        (cache(json!({"deletionPolicy": "Keep"})), "Unsupported value"),
-        (node(json!({"port": 5118})), "must differ"),
-        (node(json!({"port": 0})), "should be greater than or equal to 1"),
-        (
-            node(json!({"metricsPort": 70000})),
-            "should be less than or equal to 65535",
-        ),
-        (
-            node(json!({"updateStrategy": {"rollingUpdate": {"maxSurge": 1}}})),
-            "maxSurge is not possible",
-        ),
-        (
-            node(json!({"containerd": {"configPath": "/etc/./containerd"}})),
-            "must not hold",
-        ),
-        (
-            node(json!({"containerd": {"existing": "Replace"}})),
-            "Unsupported value",
-        ),
-        (
-            node(json!({"tolerations": [{"key": 1}]})),
-            "must be of type string",
-        ),
-        (
-            node(
-                json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}}),
-            ),
-            "nodeSelectorTerms: Required",
-        ),
-    ]
-}
-
-fn accepted() -> Vec<Value> {
-    vec![
-        json!({"registries": [{"host": "docker.io"}, {"host": "localhost"}, {"host": "registry:5000"}, {"host": "10.0.0.1:5000"}, {"host": "[fd00::1]:5000"}]}),
-        json!({"registries": [{"host": "quay.io"}], "defaultRegistry": "quay.io"}),
-        json!({"registries": [{"host": "quay.io", "endpoints": [{"url": "https://a.example/quay", "tls": {"insecureSkipVerify": true}}]}]}),
-        json!({"registries": [{"host": "quay.io", "tags": {"ttl": "1h30m", "serveStaleFor": "0s", "immutable": ["v*"]}}]}),
-        json!({"registries": [{"host": "quay.io"}], "cache": {"verifyWholeUpTo": 0}}),
-        json!({"registries": [{"host": "quay.io"}], "cache": {"verifyWholeUpTo": "1.5Mi", "path": "/a"}}),
-        json!({"registries": [{"host": "quay.io"}], "node": {
-            "port": 1, "adminPort": 2, "metricsPort": 3,
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
-            "resources": {"limits": {"cpu": 1, "memory": "1Gi"}},
-            "tolerations": [{"operator": "Exists"}],
-        }}),
-    ]
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_knows_mirrors() {
     let (cluster, mirrors) = api_server().await;
     every_rule_refuses_what_it_should(&mirrors).await;
-    for spec in accepted() {
+    for spec in cases::accepted() {
         judge(&mirrors, "simple", &spec).await.unwrap();
     }
     the_examples_apply_and_do_not_drift(&cluster).await;
@@ -242,8 +97,7 @@ async fn the_api_server_knows_mirrors() {
 
 async fn every_rule_refuses_what_it_should(mirrors: &Api<DynamicObject>) {
     let mut said = BTreeSet::new();
-    let refused = [refused_hosts(), refused_registries(), refused_caches_and_nodes()];
-    for (spec, reason) in refused.concat() {
+    for (spec, reason) in cases::refused() {
         let message = judge(mirrors, "simple", &spec).await.err().unwrap_or_default();
         assert!(message.contains(reason), "{spec}: {message}");
         said.insert(message);
@@ -337,8 +191,16 @@ async fn defaults_appear(mirrors: &Api<DynamicObject>) {
 
 /// The API server bounds what rules may cost.
 async fn a_full_mirror_is_not_too_costly(mirrors: &Api<DynamicObject>) {
+    let patterns = vec!["v*"; 256];
     let registries: Vec<_> = (0..64)
-        .map(|i| json!({"host": format!("{}.{i}.example", "a".repeat(60)), "tags": {"immutable": vec!["v*"; 256]}}))
+        .map(|i| {
+            json!({
+                "host": format!("{}.{i}.example", "a".repeat(60)),
+                "repositories": {"allow": patterns, "deny": patterns},
+                "pins": patterns,
+                "tags": {"immutable": patterns},
+            })
+        })
         .collect();
     let last = registries[63]["host"].clone();
     judge(
@@ -354,9 +216,17 @@ async fn the_columns_are_for_people(cluster: &Cluster) {
     let table = cluster.kubectl(&["get", "rmir"]).await.unwrap();
     let header: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(header, ["NAME", "READY", "REASON", "NODES", "REGISTRIES", "AGE"]);
+    let capacity = r#"{"spec": {"cache": {"capacity": "25%"}}}"#;
+    cluster
+        .kubectl(&["patch", "rmir", "simple", "--type=merge", "--patch", capacity])
+        .await
+        .unwrap();
     let wide = cluster
         .kubectl(&["get", "larder", "--output=wide"])
         .await
         .unwrap();
-    assert!(wide.lines().next().unwrap().ends_with("MESSAGE"), "{wide}");
+    let header: Vec<_> = wide.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(header[6..], ["CAPACITY", "MESSAGE"]);
+    let row: Vec<_> = wide.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(row.contains(&"25%"), "{wide}");
 }

@@ -8,15 +8,12 @@ use super::DOCUMENT_BYTES_MAX;
 use super::error::{Collector, ConfigErrors};
 
 /// Fields that the API will have but this version does not implement; `[]` stands for any index.
-const PLANNED_FIELDS: [&str; 8] = [
+const PLANNED_FIELDS: [&str; 5] = [
     "spec.registries[].endpoints[].repositoryPrefix",
     "spec.registries[].endpoints[].proxy",
     "spec.registries[].endpoints[].tags",
     "spec.registries[].lookAhead",
-    "spec.registries[].repositories",
     "spec.registries[].push",
-    "spec.cache.capacity",
-    "spec.cache.minFree",
 ];
 
 /// Enough for 64 wrong types, each of which may have to be replaced twice.

@@ -2,7 +2,10 @@
 
 use larder_crds as raw;
 
-use super::{Config, CredentialRule, Endpoint, HostPattern, Registry, TagPolicy, Tls, Trust, units};
+use super::{
+    Amount, CacheLimits, Config, CredentialRule, Endpoint, HostPattern, Registry, RepositoryRules, TagPolicy,
+    Tls, Trust, units,
+};
 
 /// The document with all defaults written out.
 pub(super) fn to_yaml(config: &Config) -> String {
@@ -26,13 +29,26 @@ fn document(config: &Config) -> raw::Document {
                 .map(|registry| registry_document(registry))
                 .collect(),
             default_registry: config.default_registry().map(|registry| registry.host.clone()),
-            cache: raw::Cache {
-                path: config.cache_path.clone(),
-                deletion_policy: config.deletion_policy,
-                verify_whole_up_to: Some(raw::Quantity(units::format_size(config.verify_whole_up_to_bytes))),
-            },
+            cache: cache_document(config),
             node: config.node.clone(),
         },
+    }
+}
+
+fn cache_document(config: &Config) -> raw::Cache {
+    let CacheLimits {
+        capacity,
+        min_free,
+        pinned_max,
+    } = config.cache_limits;
+    let amount = |amount: Amount| raw::Quantity(units::format_amount(amount));
+    raw::Cache {
+        path: config.cache_path.clone(),
+        deletion_policy: config.deletion_policy,
+        capacity: capacity.map(amount),
+        min_free: Some(amount(min_free)),
+        pinned_max: Some(amount(pinned_max)),
+        verify_whole_up_to: Some(raw::Quantity(units::format_size(config.verify_whole_up_to_bytes))),
     }
 }
 
@@ -40,6 +56,8 @@ fn registry_document(registry: &Registry) -> raw::Registry {
     let Registry {
         host,
         endpoint,
+        repositories: RepositoryRules { allow, deny },
+        pins,
         tags,
         mode,
         fallback,
@@ -52,6 +70,11 @@ fn registry_document(registry: &Registry) -> raw::Registry {
     raw::Registry {
         host: host.clone(),
         endpoints: vec![endpoint_document(endpoint)],
+        repositories: raw::Repositories {
+            allow: allow.patterns().to_vec(),
+            deny: deny.patterns().to_vec(),
+        },
+        pins: pins.patterns().to_vec(),
         tags: raw::Tags {
             ttl: Some(units::format_duration(*ttl)),
             serve_stale_for: Some(units::format_duration(*serve_stale_for)),

@@ -66,7 +66,14 @@ fn defaults_are_filled_in() {
     assert_eq!(registry.endpoint.url.as_str(), "https://registry.test/");
     assert_eq!(registry.tags.ttl, Duration::from_mins(5));
     assert_eq!(registry.tags.serve_stale_for, Duration::from_hours(24));
+    assert!(registry.repositories.admits("any/thing") && registry.pins.is_empty());
     assert_eq!(config.verify_whole_up_to_bytes, 1 << 20);
+    let limits = CacheLimits {
+        capacity: None,
+        min_free: Amount::Percent(20),
+        pinned_max: Amount::Percent(50),
+    };
+    assert_eq!(config.cache_limits, limits);
     assert!(config.default_registry().is_none());
 }
 
@@ -76,11 +83,13 @@ registries:
   credentials: [{secretName: dockerhub, repositories: ["acme/*", "corp/**"]}]
   tls: {caBundle: {configMapName: corp-ca}, insecureSkipVerify: true}
   trust: {realms: [auth.test, "login.test:8443"], redirects: [10.0.0.0/8, "fd00::/8", "[::1]:5000"]}
+  repositories: {allow: ["library/*", "acme/**"], deny: ["acme/secret/**"]}
+  pins: [library/pause]
   tags: {ttl: 1h30m, serveStaleFor: 0s, immutable: ["v*"]}
 - host: "[0:0::1]:5000"
   endpoints: [{url: "http://127.0.0.1:8080/a/b/", credentials: [{secretName: s, repositories: ["**"]}]}]
 defaultRegistry: registry-1.docker.io
-cache: {verifyWholeUpTo: 512Ki}
+cache: {capacity: 40%, minFree: 10Gi, pinnedMax: 4294967296, verifyWholeUpTo: 512Ki}
 "#;
 
 #[test]
@@ -108,6 +117,9 @@ fn every_field_reaches_the_configuration() {
         trust.realm("auth.test", 443) && trust.realm("LOGIN.test", 8443) && !trust.realm("login.test", 1)
     );
     assert_eq!(trust.redirects.len(), 3);
+    assert_eq!(hub.repositories.allow.patterns(), ["library/*", "acme/**"]);
+    assert_eq!(hub.repositories.deny.patterns(), ["acme/secret/**"]);
+    assert_eq!(hub.pins.patterns(), ["library/pause"]);
     assert_eq!(hub.tags.ttl, Duration::from_mins(90));
     assert_eq!(hub.tags.serve_stale_for, Duration::ZERO);
     assert!(hub.tags.immutable.is_match("v1.2"));
@@ -121,6 +133,35 @@ fn every_field_reaches_the_configuration() {
     assert_eq!(local.endpoint.host(), "127.0.0.1:8080");
     assert_eq!(local.endpoint.credentials.len(), 1);
     assert_eq!(config.verify_whole_up_to_bytes, 512 << 10);
+    let limits = CacheLimits {
+        capacity: Some(Amount::Percent(40)),
+        min_free: Amount::Bytes(10 << 30),
+        pinned_max: Amount::Bytes(4 << 30),
+    };
+    assert_eq!(config.cache_limits, limits);
+}
+
+#[test]
+fn what_is_denied_is_not_allowed() {
+    let served = |rules: &str, repository: &str| {
+        let config = parse(&format!("registries: [{{host: a.test, repositories: {rules}}}]"));
+        config.registries[0].repositories.admits(repository)
+    };
+    for (rules, admitted, refused) in [
+        ("{}", "acme/app", ""),
+        ("{allow: [], deny: []}", "acme/app", ""),
+        ("{allow: [\"acme/*\"]}", "acme/app", "acme/team/app"),
+        ("{deny: [\"acme/**\"]}", "evil/acme", "acme/team/app"),
+        (
+            "{allow: [\"acme/**\"], deny: [\"acme/secret\"]}",
+            "acme/app",
+            "acme/secret",
+        ),
+        ("{allow: [acme/app], deny: [\"**\"]}", "", "acme/app"),
+    ] {
+        assert!(admitted.is_empty() || served(rules, admitted), "{rules}");
+        assert!(refused.is_empty() || !served(rules, refused), "{rules}");
+    }
 }
 
 #[test]
@@ -207,7 +248,7 @@ status: {conditions: [{type: Ready}]}
 
 proptest! {
     #[test]
-    fn never_panics(text: String, value in "[ -~]{0,20}", field in 0_usize..6) {
+    fn never_panics(text: String, value in "[ -~]{0,20}", field in 0_usize..8) {
         let _ = Config::parse(&text);
         let value = serde_json::Value::from(value).to_string();
         let spec = [
@@ -215,7 +256,9 @@ proptest! {
             format!("registries: [{{host: a.test, endpoints: [{{url: {value}}}]}}]"),
             format!("registries: [{{host: a.test, tags: {{ttl: {value}, immutable: [{value}]}}}}]"),
             format!("registries: [{{host: a.test, trust: {{realms: [{value}]}}}}]"),
+            format!("registries: [{{host: a.test, repositories: {{allow: [{value}]}}, pins: [{value}]}}]"),
             format!("registries: [{{host: a.test}}]\ndefaultRegistry: {value}"),
+            format!("registries: [{{host: a.test}}]\ncache: {{capacity: {value}, minFree: {value}}}"),
             format!("registries: [{{host: a.test}}]\n{value}: 1"),
         ];
         let _ = Config::parse(&document(&spec[field]));
@@ -223,10 +266,13 @@ proptest! {
     }
 
     #[test]
-    fn reads_what_it_writes(host in "[a-z]{1,9}\\.test(:[1-9][0-9]{0,3})?", path in "(/[a-z]{1,5}){0,2}", ms in 0_u64..1 << 38, bytes in 0_u64..1 << 30) {
-        let config = parse(&format!("registries: [{{host: \"{host}\", endpoints: [{{url: \"http://{host}{path}\"}}], tags: {{ttl: {ms}ms}}}}]\ncache: {{verifyWholeUpTo: {bytes}}}"));
+    fn reads_what_it_writes(host in "[a-z]{1,9}\\.test(:[1-9][0-9]{0,3})?", path in "(/[a-z]{1,5}){0,2}", ms in 0_u64..1 << 38, bytes in 0_u64..1 << 30, percent in 0_u8..=100) {
+        let config = parse(&format!("registries: [{{host: \"{host}\", endpoints: [{{url: \"http://{host}{path}\"}}], tags: {{ttl: {ms}ms}}}}]\ncache: {{capacity: {}, minFree: {percent}%, verifyWholeUpTo: {bytes}}}", bytes + 1));
         let again = Config::parse(&config.to_yaml()).unwrap();
         prop_assert_eq!(again.registries, config.registries);
         prop_assert_eq!(again.verify_whole_up_to_bytes, bytes);
+        prop_assert_eq!(again.cache_limits, config.cache_limits);
+        prop_assert_eq!(again.cache_limits.capacity, Some(Amount::Bytes(bytes + 1)));
+        prop_assert_eq!(again.cache_limits.min_free, Amount::Percent(percent));
     }
 }

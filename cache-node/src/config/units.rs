@@ -1,7 +1,8 @@
-//! Sizes and durations in the notations of Kubernetes and Go, and back.
+//! Sizes, shares and durations in the notations of Kubernetes and Go, and back.
 
 use std::time::Duration;
 
+use super::Amount;
 use super::error::quote;
 
 const KIB: u64 = 1 << 10;
@@ -63,6 +64,29 @@ pub(super) fn format_size(bytes: u64) -> String {
             || bytes.to_string(),
             |(suffix, unit)| format!("{}{suffix}", bytes / unit),
         )
+}
+
+/// Bytes as [`parse_size`] reads them, or a percentage: `25%`.
+pub(super) fn parse_amount(text: &str) -> Result<Amount, String> {
+    let Some(number) = text.strip_suffix('%') else {
+        return parse_size(text).map(Amount::Bytes);
+    };
+    let is_number = number.bytes().all(|b| b.is_ascii_digit());
+    match number.parse() {
+        Ok(percent @ 0..=100) if is_number => Ok(Amount::Percent(percent)),
+        _ => Err(format!(
+            "{} is not a percentage; write a whole number up to 100%",
+            quote(text)
+        )),
+    }
+}
+
+/// The notation that [`parse_amount`] reads.
+pub(super) fn format_amount(amount: Amount) -> String {
+    match amount {
+        Amount::Bytes(bytes) => format_size(bytes),
+        Amount::Percent(percent) => format!("{percent}%"),
+    }
 }
 
 /// A duration such as `5m`, `1h30m`, `500ms` or `0s`.
@@ -160,6 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn reads_shares_and_sizes() {
+        for (text, amount) in [
+            ("25%", Amount::Percent(25)),
+            ("0%", Amount::Percent(0)),
+            ("100%", Amount::Percent(100)),
+            ("05%", Amount::Percent(5)),
+            ("50Gi", Amount::Bytes(50 << 30)),
+            ("25", Amount::Bytes(25)),
+        ] {
+            assert_eq!(parse_amount(text), Ok(amount), "{text}");
+        }
+        for text in [
+            "%", "101%", "+5%", "-5%", "2.5%", "25 %", "25%%", "25Gi%", "1000%", "", "all",
+        ] {
+            assert!(parse_amount(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn reads_durations() {
         for (text, ms) in [
             ("0s", 0),
@@ -189,16 +232,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn writes_what_it_reads(bytes: u64, ms in 0_u64..1 << 38) {
+        fn writes_what_it_reads(bytes: u64, percent in 0_u8..=100, ms in 0_u64..1 << 38) {
             prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+            for amount in [Amount::Bytes(bytes), Amount::Percent(percent)] {
+                prop_assert_eq!(parse_amount(&format_amount(amount)), Ok(amount));
+            }
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }
 
         #[test]
-        fn never_panics(text: String, digits in "[0-9]{0,60}\\.?[0-9]{0,60}(h|m|ms|Ti|k)?") {
+        fn never_panics(text: String, digits in "[0-9]{0,60}\\.?[0-9]{0,60}(h|m|ms|Ti|k|%)?") {
             for text in [text, digits] {
-                let _ = parse_size(&text);
+                let _ = parse_amount(&text);
                 let _ = parse_duration(&text);
             }
         }

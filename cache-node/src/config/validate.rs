@@ -9,8 +9,8 @@ use std::time::Duration;
 use larder_crds as raw;
 
 use super::error::{Collector, quote};
-use super::host::canonical_host;
-use super::{Config, Globs, Registry, TagPolicy, globs, units};
+use super::host::{DOCKER_HUB, canonical_host};
+use super::{Amount, CacheLimits, Config, Globs, Registry, RepositoryRules, TagPolicy, globs, units};
 use endpoint::{base_url, default_url, endpoint, explicit_endpoint};
 
 const REGISTRIES_MAX: usize = 64;
@@ -27,6 +27,9 @@ const VERIFY_WHOLE_BYTES_MAX: u64 = 1 << 30;
 const TTL_DEFAULT: Duration = Duration::from_mins(5);
 const SERVE_STALE_FOR_DEFAULT: Duration = Duration::from_hours(24);
 const VERIFY_WHOLE_BYTES_DEFAULT: u64 = 1 << 20;
+/// kubelet collects images at 85 % used, and evicts pods at 15 % free: the cache stays clear of both.
+const MIN_FREE_DEFAULT: Amount = Amount::Percent(20);
+const PINNED_MAX_DEFAULT: Amount = Amount::Percent(50);
 
 /// Whether `name` is a DNS-1123 subdomain: then it is also safe as the name of a directory.
 pub(crate) fn is_dns_subdomain(name: &str) -> bool {
@@ -58,12 +61,7 @@ pub(super) fn validate(
     let name = object_name("metadata.name", &metadata.name, errors);
     let registries = registries(&spec.registries, errors);
     let default_registry = default_registry(spec, errors);
-    let raw::Cache {
-        path,
-        deletion_policy,
-        verify_whole_up_to,
-    } = &spec.cache;
-    absolute_path("spec.cache.path", path, errors);
+    absolute_path("spec.cache.path", &spec.cache.path, errors);
     absolute_path(
         "spec.node.containerd.configPath",
         &spec.node.containerd.config_path,
@@ -74,7 +72,8 @@ pub(super) fn validate(
         &spec.node.containerd.config_dir,
         errors,
     );
-    let verify_whole_up_to_bytes = match verify_whole_up_to {
+    let cache_limits = cache_limits(&spec.cache, errors);
+    let verify_whole_up_to_bytes = match &spec.cache.verify_whole_up_to {
         None => Some(VERIFY_WHOLE_BYTES_DEFAULT),
         Some(size) => errors.check("spec.cache.verifyWholeUpTo", verify_whole_bytes(&size.0)),
     };
@@ -87,14 +86,10 @@ pub(super) fn validate(
         name: name?,
         uid: metadata.uid.clone(),
         object_generation: metadata.generation,
-        cache_path: path.clone(),
-        deletion_policy: *deletion_policy,
+        cache_path: spec.cache.path.clone(),
+        deletion_policy: spec.cache.deletion_policy,
         node: spec.node.clone(),
-        cache_limits: super::CacheLimits {
-            capacity: Some(super::Amount::Percent(100)),
-            min_free: super::Amount::Percent(0),
-            pinned_max: super::Amount::Percent(50),
-        },
+        cache_limits: cache_limits?,
         registries: registries?,
         verify_whole_up_to_bytes: verify_whole_up_to_bytes?,
         default_registry,
@@ -128,6 +123,38 @@ fn absolute_path(path: &str, directory: &str, errors: &mut Collector) {
             "write an absolute path without `.`, `..`, `//` or a slash at its end, such as /var/lib/larder";
         errors.add(path, format!("{} is not such a path; {hint}", quote(directory)));
     }
+}
+
+fn cache_limits(cache: &raw::Cache, errors: &mut Collector) -> Option<CacheLimits> {
+    let raw::Cache {
+        path: _,
+        deletion_policy: _,
+        capacity,
+        min_free,
+        pinned_max,
+        verify_whole_up_to: _,
+    } = cache;
+    let mut amount = |field: &str, text: &Option<raw::Quantity>, may_be_zero: bool| match text {
+        None => Some(None),
+        Some(raw::Quantity(text)) => {
+            let amount = units::parse_amount(text).and_then(|amount| match amount {
+                Amount::Bytes(0) | Amount::Percent(0) if !may_be_zero => Err(format!(
+                    "{} is nothing; write bytes such as 50Gi, or 1% to 100%",
+                    quote(text)
+                )),
+                amount => Ok(amount),
+            });
+            errors.check(format!("spec.cache.{field}"), amount).map(Some)
+        }
+    };
+    let capacity = amount("capacity", capacity, false);
+    let min_free = amount("minFree", min_free, true);
+    let pinned_max = amount("pinnedMax", pinned_max, false);
+    Some(CacheLimits {
+        capacity: capacity?,
+        min_free: min_free?.unwrap_or(MIN_FREE_DEFAULT),
+        pinned_max: pinned_max?.unwrap_or(PINNED_MAX_DEFAULT),
+    })
 }
 
 fn verify_whole_bytes(size: &str) -> Result<u64, String> {
@@ -238,6 +265,8 @@ fn registry(
         credentials,
         tls,
         trust,
+        repositories,
+        pins,
         tags,
         mode,
         fallback,
@@ -248,6 +277,12 @@ fn registry(
         tls: tls.clone(),
         trust: trust.clone(),
     };
+    let mut repository_globs = |field: &str, patterns| {
+        repository_globs(&format!("{path}.{field}"), host.as_deref(), patterns, errors)
+    };
+    let allow = repository_globs("repositories.allow", &repositories.allow);
+    let deny = repository_globs("repositories.deny", &repositories.deny);
+    let pins = repository_globs("pins", pins);
     let tags = tag_policy(&format!("{path}.tags"), tags, errors);
     let endpoint = match endpoints.as_slice() {
         [] => {
@@ -269,6 +304,11 @@ fn registry(
     Some(Registry {
         host: host?,
         endpoint: endpoint?,
+        repositories: RepositoryRules {
+            allow: allow?,
+            deny: deny?,
+        },
+        pins: pins?,
         tags: tags?,
         mode: *mode,
         fallback: *fallback,
@@ -293,6 +333,29 @@ fn tag_policy(path: &str, raw: &raw::Tags, errors: &mut Collector) -> Option<Tag
         serve_stale_for: serve_stale_for?,
         immutable: immutable?,
     })
+}
+
+/// Globs of repositories as the endpoint of `host` names them. On Docker Hub one segment alone never matches, and a
+/// `deny` that denies nothing must not go unnoticed.
+fn repository_globs(
+    path: &str,
+    host: Option<&str>,
+    patterns: &[String],
+    errors: &mut Collector,
+) -> Option<Globs> {
+    let globs = glob_set(path, patterns, errors)?;
+    let mut is_valid = true;
+    for (index, pattern) in patterns.iter().enumerate() {
+        if host == Some(DOCKER_HUB) && !pattern.contains('/') && pattern != "**" {
+            let message = "repositories of Docker Hub have two segments; write library/alpine";
+            errors.add(
+                format!("{path}[{index}]"),
+                format!("{} matches none: {message}", quote(pattern)),
+            );
+            is_valid = false;
+        }
+    }
+    is_valid.then_some(globs)
 }
 
 fn glob_set(path: &str, patterns: &[String], errors: &mut Collector) -> Option<Globs> {

@@ -32,6 +32,7 @@ const URL: &str = r"^https?://[^/?#@]+(/[^?#]*)?$";
 pub(super) fn additions() -> Vec<(&'static str, Value)> {
     let mut all = of_the_object();
     all.extend(of_registries());
+    all.extend(of_repositories());
     all.extend(of_endpoints("spec.registries[]"));
     all.extend(of_endpoints("spec.registries[].endpoints[]"));
     all.extend(of_the_cache());
@@ -69,6 +70,7 @@ fn of_registries() -> Vec<(&'static str, Value)> {
     // A credential, a CA bundle or trust of a registry is that of its own endpoint; where another one is written out,
     // it would silently not apply.
     let placed = "!has(self.endpoints) || self.endpoints.size() == 0 || !(has(self.credentials) || has(self.tls) || has(self.trust))";
+    let of_hub = hub_patterns();
     vec![
         (
             "spec.registries",
@@ -85,6 +87,7 @@ fn of_registries() -> Vec<(&'static str, Value)> {
                 "required": ["host"],
                 "x-kubernetes-validations": [
                     cel(placed, "with endpoints, write credentials, tls and trust at the endpoint that they are for"),
+                    cel(&of_hub, "repositories of Docker Hub have two segments: write library/alpine"),
                 ],
             }),
         ),
@@ -115,6 +118,35 @@ fn of_registries() -> Vec<(&'static str, Value)> {
             json!({"maxItems": PATTERNS_MAX}),
         ),
         ("spec.registries[].tags.immutable[]", pattern()),
+    ]
+}
+
+/// On Docker Hub a pattern of one segment, unless that is `**`, matches nothing, so a `deny` of it would deny nothing.
+fn hub_patterns() -> String {
+    let fits = |list: &str| format!("{list}.all(pattern, pattern.contains('/') || pattern == '**')");
+    let within = |field: &str| {
+        format!(
+            "(!has(self.repositories.{field}) || {})",
+            fits(&format!("self.repositories.{field}"))
+        )
+    };
+    format!(
+        "self.host != 'docker.io' || (!has(self.pins) || {}) && (!has(self.repositories) || {} && {})",
+        fits("self.pins"),
+        within("allow"),
+        within("deny")
+    )
+}
+
+fn of_repositories() -> Vec<(&'static str, Value)> {
+    let patterns = || json!({"maxItems": PATTERNS_MAX});
+    vec![
+        ("spec.registries[].repositories.allow", patterns()),
+        ("spec.registries[].repositories.allow[]", pattern()),
+        ("spec.registries[].repositories.deny", patterns()),
+        ("spec.registries[].repositories.deny[]", pattern()),
+        ("spec.registries[].pins", patterns()),
+        ("spec.registries[].pins[]", pattern()),
     ]
 }
 
@@ -158,6 +190,9 @@ fn of_the_cache() -> Vec<(&'static str, Value)> {
     vec![
         ("spec.cache", json!({"default": {}})),
         ("spec.cache.path", absolute_path()),
+        ("spec.cache.capacity", amount(1)),
+        ("spec.cache.minFree", amount(0)),
+        ("spec.cache.pinnedMax", amount(1)),
         (
             "spec.cache.verifyWholeUpTo",
             json!({"x-kubernetes-validations": [
@@ -201,6 +236,21 @@ fn of_nodes() -> Vec<(&'static str, Value)> {
         ("spec.node.containerd.configPath", absolute_path()),
         ("spec.node.containerd.configDir", absolute_path()),
     ]
+}
+
+/// Bytes or a percentage, of `least` at least: 0 or 1.
+fn amount(least: u8) -> Value {
+    let parses = format!(
+        "type(self) == int ? self >= {least} : \
+         self.matches('^([0-9]+([.][0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?|0*(100|[1-9]?[0-9])%)$'){}",
+        if least > 0 {
+            " && self.matches('[1-9]')"
+        } else {
+            ""
+        }
+    );
+    let message = format!("write bytes such as 50Gi, or {least}% to 100%");
+    json!({"x-kubernetes-validations": [cel(&parses, &message)]})
 }
 
 fn duration() -> Value {

@@ -69,7 +69,7 @@ fn the_head_of_the_document_is_checked() {
 #[test]
 fn every_unknown_field_is_reported() {
     let text = document(
-        "registries:\n- {host: quay.io, hots: x, lookAhead: All, endpoints: [{url: https://quay.io, proxy: x}]}\ncache: {capacity: 1Gi, verifyWholeUpto: 1}",
+        "registries:\n- {host: quay.io, hots: x, lookAhead: All, endpoints: [{url: https://quay.io, proxy: x}]}\ncache: {capcity: 1Gi, verifyWholeUpto: 1}",
     ) + "x-extra: 1\n";
     let planned = "not supported by this version; remove it";
     let unknown = "unknown field; correct its name or remove it";
@@ -78,7 +78,7 @@ fn every_unknown_field_is_reported() {
     assert_eq!(
         found,
         [
-            format!("spec.cache.capacity: {planned}"),
+            format!("spec.cache.capcity: {unknown}"),
             format!("spec.cache.verifyWholeUpto: {unknown}"),
             format!("spec.registries[0].endpoints[0].proxy: {planned}"),
             format!("spec.registries[0].hots: {unknown}"),
@@ -266,6 +266,73 @@ fn settings_of_a_registry_belong_to_its_own_endpoint() {
     assert_error(
         &with("https://harbor.test", "", ", trust: {realms: [\"a b\"]}"),
         "spec.registries[0].endpoints[0].trust.realms[0]: ",
+    );
+}
+
+#[test]
+fn amounts_are_checked() {
+    let refused = |field: &str, amount: &str, reason: &str| {
+        let spec = format!("registries: [{{host: quay.io}}]\ncache: {{{field}: {amount}}}");
+        assert_error(&spec, &format!("spec.cache.{field}: {reason}"));
+    };
+    for field in ["capacity", "minFree", "pinnedMax"] {
+        refused(
+            field,
+            "101%",
+            "\"101%\" is not a percentage; write a whole number up to 100%",
+        );
+        refused(field, "2.5%", "\"2.5%\" is not a percentage");
+        refused(field, "50GB", "\"50GB\" is not a size");
+        refused(field, "-1", "\"-1\" is not a size");
+        refused(field, "99999999Ti", "\"99999999Ti\" is too large");
+        refused(
+            field,
+            "0.5",
+            "invalid type: floating point `0.5`, expected a size",
+        );
+    }
+    for field in ["capacity", "pinnedMax"] {
+        for nothing in ["0", "0Gi", "0%"] {
+            let reason = format!("\"{nothing}\" is nothing; write bytes such as 50Gi, or 1% to 100%");
+            refused(field, nothing, &reason);
+        }
+    }
+    for nothing in ["0", "0%"] {
+        parse(&format!(
+            "registries: [{{host: quay.io}}]\ncache: {{minFree: {nothing}}}"
+        ));
+    }
+}
+
+#[test]
+fn patterns_of_repositories_are_checked() {
+    for (fields, path) in [
+        ("repositories: {allow: [ok, GLOB]}", "repositories.allow[1]"),
+        ("repositories: {deny: [GLOB]}", "repositories.deny[0]"),
+        ("pins: [ok, GLOB]", "pins[1]"),
+    ] {
+        let spec = |host: &str, glob: &str| {
+            format!("registries: [{{host: {host}, {}}}]", fields.replace("GLOB", glob))
+        };
+        for glob in ["\"[a\"", "\"\""] {
+            assert_error(&spec("quay.io", glob), &format!("spec.registries[0].{path}: "));
+        }
+        // It would match nothing there, and so allow, deny or pin nothing.
+        let hub = spec("index.docker.io", "alp*").replace("ok", "a/ok");
+        assert_error(
+            &hub,
+            &format!(
+                "spec.registries[0].{path}: \"alp*\" matches none: repositories of Docker Hub have two segments; \
+                 write library/alpine"
+            ),
+        );
+        parse(&spec("docker.io", "\"**\"").replace("ok", "a/ok"));
+        parse(&spec("quay.io", "alp*"));
+    }
+    let many = "a/b,".repeat(257);
+    assert_error(
+        &format!("registries: [{{host: quay.io, pins: [{many}]}}]"),
+        "spec.registries[0].pins: has 257 items; at most 256 are possible",
     );
 }
 

@@ -94,6 +94,8 @@ fn what_pods_reload_changes_no_template() {
         json!({"registries": [{"host": "quay.io", "tags": {"ttl": "1m"}, "trust": {"realms": ["a.test"]}}]}),
         json!({"registries": [{"host": "quay.io"}], "defaultRegistry": "quay.io"}),
         json!({"registries": [{"host": "quay.io"}], "cache": {"verifyWholeUpTo": "2Mi", "deletionPolicy": "Retain"}}),
+        json!({"registries": [{"host": "quay.io", "repositories": {"allow": ["a/*"], "deny": ["a/b"]}, "pins": ["a/c"]}]}),
+        json!({"registries": [{"host": "quay.io"}], "cache": {"capacity": "25%", "minFree": 0, "pinnedMax": "1Gi"}}),
         json!({"registries": [{"host": "quay.io"}], "node": {"containerd": {"existing": "Prepend"}}}),
     ];
     for change in changes {
