@@ -79,6 +79,12 @@ async fn respond<B>(
     let target =
         target.ok_or_else(|| refusal::from_pull(&pull::Error::UnknownRegistry, Subject::Manifest))?;
     access.target(&target, &route);
+    if let Some(repository) = route.resource.repository() {
+        target.admit(repository).map_err(|error| {
+            access.refusal = error.metric_label();
+            refusal::from_pull(&error, Subject::Manifest)
+        })?;
+    }
     let mut response = resource(cache, &target, &route, request.headers(), is_head, access).await?;
     if let Selector::Ns(host) = &route.registry
         && let Ok(host) = HeaderValue::from_str(host)

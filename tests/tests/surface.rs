@@ -7,6 +7,8 @@
 //!   to pass them on (`client_credentials_go_nowhere`).
 //! - 46: the mirror is down. Nobody answers, and clients fall back.
 
+#[path = "surface/allow_deny.rs"]
+mod allow_deny;
 #[path = "surface/blobs.rs"]
 mod blobs;
 #[path = "surface/endpoints.rs"]

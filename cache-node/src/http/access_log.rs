@@ -32,6 +32,8 @@ pub(super) struct Access {
     /// The body's length, if it was promised: HTTP stops reading a body when it has that much.
     promised: Option<u64>,
     outcome: &'static str,
+    /// The outcome if the answer is an error.
+    pub(super) refusal: &'static str,
 }
 
 impl Access {
@@ -49,6 +51,7 @@ impl Access {
             bytes: 0,
             promised: None,
             outcome: "client_left",
+            refusal: "refused",
         }
     }
 
@@ -105,7 +108,7 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let outcome = if self.status.is_client_error() || self.status.is_server_error() {
-            "refused"
+            self.refusal
         } else {
             self.outcome
         };

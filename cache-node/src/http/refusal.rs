@@ -16,7 +16,7 @@ pub(super) fn from_pull(error: &pull::Error, subject: Subject) -> Error {
         Subject::Listing => ErrorCode::NameUnknown,
     };
     let (status, code) = match error {
-        pull::Error::UnknownRegistry | pull::Error::Unauthorized => {
+        pull::Error::UnknownRegistry | pull::Error::NotAllowed | pull::Error::Unauthorized => {
             (Status::NotFound, ErrorCode::NameUnknown)
         }
         pull::Error::NotFound | pull::Error::NotKept => (Status::NotFound, unknown),
@@ -61,6 +61,7 @@ mod tests {
         assert_eq!(of(pull::Error::NotFound), 404);
         assert_eq!(of(pull::Error::NotKept), 404);
         assert_eq!(of(pull::Error::UnknownRegistry), 404);
+        assert_eq!(of(pull::Error::NotAllowed), 404);
         assert_eq!(of(pull::Error::Unauthorized), 404, "never a challenge");
         assert_eq!(of(pull::Error::Denied), 403);
         assert_eq!(of(pull::Error::Malformed), 400);

@@ -76,6 +76,19 @@ pub enum Resource {
     },
 }
 
+impl Resource {
+    /// The repository that it lies in.
+    pub fn repository(&self) -> Option<&RepoName> {
+        match self {
+            Self::Base => None,
+            Self::Manifest { repo, .. }
+            | Self::Blob { repo, .. }
+            | Self::Tags { repo, .. }
+            | Self::Referrers { repo, .. } => Some(repo),
+        }
+    }
+}
+
 /// Why a path and query name nothing that a pull-through cache has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {

@@ -22,6 +22,9 @@ pub enum Error {
     /// The configuration does not name this registry: it is never contacted.
     #[error("the registry is not configured")]
     UnknownRegistry,
+    /// The configuration does not let this repository be served ([`crate::config::RepositoryRules`]).
+    #[error("the configuration does not let this cache serve the repository")]
+    NotAllowed,
     /// Upstream says that it does not have it.
     #[error("upstream does not have it")]
     NotFound,
@@ -57,6 +60,7 @@ impl Error {
         match self {
             Self::RateLimited(_) | Self::Unavailable | Self::TimedOut | Self::Overloaded => true,
             Self::UnknownRegistry
+            | Self::NotAllowed
             | Self::NotFound
             | Self::NotKept
             | Self::Unauthorized
@@ -69,6 +73,7 @@ impl Error {
     pub fn metric_label(&self) -> &'static str {
         match self {
             Self::UnknownRegistry => "unknown_registry",
+            Self::NotAllowed => "not_allowed",
             Self::NotFound => "not_found",
             Self::NotKept => "not_kept",
             Self::Unauthorized => "unauthorized",

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Error;
 use crate::config::{Config, Registry};
+use crate::oci::RepoName;
 use crate::upstream::{self, Upstream};
 
 /// A configured registry with its client.
@@ -23,6 +24,19 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether the repository may be served at all: asked of each request before anything is looked up for it.
+    ///
+    /// # Errors
+    /// [`Error::NotAllowed`]
+    pub fn admit(&self, repository: &RepoName) -> Result<(), Error> {
+        let repository = self.registry.upstream_repository(repository);
+        if self.registry.repositories.admits(repository.as_str()) {
+            Ok(())
+        } else {
+            Err(Error::NotAllowed)
+        }
+    }
+
     /// The registry's client: the only way to it.
     ///
     /// # Errors

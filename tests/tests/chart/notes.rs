@@ -38,6 +38,7 @@ async fn they_say_what_to_do_next_and_what_to_beware_of() {
         r#"config_path = "/etc/containerd/certs.d""#,
         "kubectl apply -f - <<EOF\n",
         "Every pod on a node may pull what the Secrets of a mirror on that node can read",
+        "`repositories.allow`",
     ] {
         assert!(notes.contains(said), "no {said} in:\n{notes}");
     }

@@ -35,6 +35,14 @@ fn text(text: &str, is_default: bool) -> Basis {
     }
 }
 
+/// A repository that the cache does not serve is pulled as if there were no cache, so the registry stays in the file.
+#[test]
+fn rules_for_repositories_change_no_file() {
+    let ruled = ", repositories: {allow: ['a/*'], deny: ['**']}, pins: ['b/*']";
+    let file = render("quay.io", ruled, Route::Cache, &Basis::default()).unwrap();
+    assert_eq!(file, plain("quay.io"));
+}
+
 #[test]
 fn the_plain_file_names_the_real_registry_and_the_cache() {
     assert_eq!(
