@@ -44,6 +44,7 @@ pub mod charts;
 pub mod client;
 pub mod cluster;
 pub mod digest;
+pub mod eviction;
 pub mod fake_registry;
 pub mod image;
 pub mod installation;
