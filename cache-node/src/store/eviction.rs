@@ -23,6 +23,8 @@ const SMALL_SHARE_DIVISOR: u64 = 10;
 const TINY_DIVISOR: u64 = 100_000;
 /// Uses are counted up to here: so many rounds in the main queue an object stays without another one.
 const USES_MAX: u8 = 3;
+/// After so many that may not go the small queue is left for the main one: the next call goes on where this one ended.
+const REFUSALS_MAX: usize = 256;
 
 /// Every object of the store, in two queues by what is known of its use. Knows no clock and no file.
 #[derive(Debug, Default)]
@@ -69,30 +71,43 @@ impl Queue {
     }
 
     /// Takes out the least valuable object of those for which `may_go` says yes. The others get another round in
-    /// the main queue; where none may go, each is asked three times at most, and none grows older.
+    /// their queue; where none may go, each is asked twice at most, and none grows older.
     pub fn pick(&mut self, mut may_go: impl FnMut(&Digest) -> bool) -> Option<Digest> {
         let share = self.bytes() / SMALL_SHARE_DIVISOR;
-        self.pick_small(share, &mut may_go)
+        self.pick_small(share, REFUSALS_MAX, &mut may_go)
             .or_else(|| self.pick_main(&mut may_go))
-            .or_else(|| self.pick_small(0, &mut may_go))
+            .or_else(|| self.pick_small(0, usize::MAX, &mut may_go))
             .or_else(|| self.pick_main(&mut may_go))
     }
 
-    /// Brings the small queue down to `share` bytes, or to nothing, until something is given up on the way.
-    fn pick_small(&mut self, share: u64, may_go: &mut impl FnMut(&Digest) -> bool) -> Option<Digest> {
-        while share == 0 || self.fifos.bytes(Place::Small) > share {
+    /// Goes round the small queue until something is given up, or so many were refused, or all that are left. What
+    /// is refused takes no part of the `share` that the others may keep, in bytes.
+    fn pick_small(
+        &mut self,
+        share: u64,
+        refusals_max: usize,
+        may_go: &mut impl FnMut(&Digest) -> bool,
+    ) -> Option<Digest> {
+        let (mut refused, mut refused_bytes) = (0, 0);
+        while refused < refusals_max.min(self.fifos.len(Place::Small))
+            && (share == 0 || self.fifos.bytes(Place::Small) - refused_bytes > share)
+        {
             let all = self.bytes();
             let oldest = self.fifos.oldest_mut(Place::Small)?;
             let (digest, bytes) = (oldest.digest, oldest.bytes);
             let is_tiny = bytes < all / TINY_DIVISOR;
-            let stays = is_tiny || oldest.uses > 0 || !may_go(&digest);
-            if !stays {
+            if is_tiny || oldest.uses > 0 {
+                oldest.uses = if is_tiny { USES_MAX } else { 0 };
+                self.fifos.requeue_oldest(Place::Small, Place::Main);
+            } else if !may_go(&digest) {
+                refused += 1;
+                refused_bytes += bytes;
+                self.fifos.requeue_oldest(Place::Small, Place::Small);
+            } else {
                 self.fifos.remove(&digest);
                 self.ghosts.add(self.fifos.hash(&digest), bytes, all);
                 return Some(digest);
             }
-            oldest.uses = if is_tiny { USES_MAX } else { 0 };
-            self.fifos.requeue_oldest(Place::Small, Place::Main);
         }
         None
     }
