@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Fingerprint;
 use super::eviction::Queue;
@@ -107,6 +107,9 @@ pub(super) struct Reserved {
     pub(super) unallocated: u64,
 }
 
+/// Requests that are nearer to each other are one use: those of one pull, ranges of one blob above all.
+const USE_APART: Duration = Duration::from_mins(1);
+
 pub(super) type ReservationId = u64;
 
 #[derive(Debug, Default)]
@@ -192,9 +195,12 @@ impl Index {
     /// Notes a use of the object: it is worth more from now on.
     pub(super) fn touch(&mut self, digest: &Digest, now: SystemTime) {
         if let Some(entry) = self.objects.get_mut(digest) {
+            let since = now.duration_since(entry.last_used).unwrap_or_default();
             entry.last_used = now;
             entry.is_use_unrecorded = true;
-            self.queue.hit(digest);
+            if since >= USE_APART {
+                self.queue.hit(digest);
+            }
         }
     }
 

@@ -89,7 +89,11 @@ impl Store {
 impl Shared {
     fn load(&self) -> Result<(), Error> {
         let mut found: HashMap<Digest, fs::Metadata> = HashMap::new();
-        for (digest, metadata) in self.layout.list_blobs()? {
+        let listed = match self.layout.list_blobs() {
+            Err(error) if self.trouble.note(&error, 0) => Vec::new(),
+            listed => listed?,
+        };
+        for (digest, metadata) in listed {
             if seal::holds(&metadata, &digest) {
                 found.insert(digest, metadata);
             } else {
