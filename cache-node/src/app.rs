@@ -31,6 +31,7 @@ use crate::http::{self as surface, ConnectionLimits, Prover};
 use crate::identity::IdentityKey;
 use crate::metrics::Metrics;
 use crate::pull::{Cache, Targets};
+use crate::rights::{PROOF_TTL, Rights};
 use crate::store::{self, Store};
 use crate::tags::Ledger;
 use crate::upstream::{self, Upstream};
@@ -54,6 +55,8 @@ pub struct Limits {
     pub poll: Duration,
     /// Of the scrub.
     pub scrub: ScrubLimits,
+    /// How long the proof counts that a credential can read a repository.
+    pub proof_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -64,6 +67,7 @@ impl Default for Limits {
             connections: ConnectionLimits::default(),
             poll: config::POLL_INTERVAL,
             scrub: ScrubLimits::default(),
+            proof_ttl: PROOF_TTL,
         }
     }
 }
@@ -113,6 +117,7 @@ pub struct App {
     cache: Cache,
     engine: Engine,
     store: Arc<Store>,
+    rights: Arc<Rights>,
     metrics: Arc<Metrics>,
     conditions: Arc<Conditions>,
     credentials: Arc<CredentialStore>,
@@ -151,9 +156,13 @@ impl App {
             ..store::Options::default()
         };
         let store = open_store(directory, how).await?;
-        let layout = store.layout().clone();
-        let ledger = tokio::task::spawn_blocking(move || Ledger::open(&layout)).await??;
-        let ledger = Arc::new(ledger);
+        let (proof_ttl, of_ledgers) = (limits.proof_ttl, Arc::clone(&store));
+        let opened = tokio::task::spawn_blocking(move || {
+            let ledger = Ledger::open(of_ledgers.layout())?;
+            let rights = Rights::open(of_ledgers, proof_ttl)?;
+            Ok::<_, store::Error>((Arc::new(ledger), Arc::new(rights)))
+        });
+        let (ledger, rights) = opened.await??;
         let metrics = Arc::new(Metrics::new()?);
         let conditions = Arc::new(Conditions::new());
         let credentials = CredentialStore::new(Some(options.credentials_dir.clone()));
@@ -180,6 +189,7 @@ impl App {
             engine.clone(),
             Arc::clone(&store),
             ledger,
+            Arc::clone(&rights),
             Arc::clone(&metrics),
         );
         let listeners = Listeners::bind(&options).await?;
@@ -189,6 +199,7 @@ impl App {
             cache,
             engine,
             store,
+            rights,
             metrics,
             conditions,
             credentials,
@@ -267,8 +278,12 @@ impl App {
         background.abort();
         drop(scrub);
         self.engine.shut_down().await;
-        let store = Arc::clone(&self.store);
-        let _ = tokio::task::spawn_blocking(move || store.record_uses()).await;
+        let (rights, store) = (self.rights, Arc::clone(&self.store));
+        let _ = tokio::task::spawn_blocking(move || {
+            rights.flush();
+            store.record_uses();
+        })
+        .await;
         stop_admin.cancel();
         let _ = admin_listener.await;
         if let Some(listener) = public_listener {

@@ -32,7 +32,7 @@ use crate::store::{self, Store};
 pub use error::{Error, Fault};
 pub use inspect::Expectation;
 pub use reader::{Content, Reader, UNPROVED_BYTES_MAX};
-pub use source::{Opened, Source, UpstreamBlob};
+pub use source::{Opened, Source};
 use state::{Fill, Place};
 use window::Window;
 

@@ -1,6 +1,6 @@
 //! A verified, streaming pull-through cache for OCI registries: the library behind the `cache-node` program.
 //!
-//! Imports point one way only: `http -> pull -> {fill, tags} -> {upstream, store} -> oci`; `config` and
+//! Imports point one way only: `http -> pull -> {fill, tags, rights} -> {upstream, store} -> oci`; `config` and
 //! `metrics` may be used by all of them and use none of them but `oci`.
 
 pub mod admin;
@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod node_config;
 pub mod oci;
 pub mod pull;
+pub mod rights;
 pub mod store;
 pub mod tags;
 pub mod upstream;

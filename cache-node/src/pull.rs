@@ -1,5 +1,6 @@
 //! The decisions of a pull: a known digest, a fresh tag, a running fill, a new fill, a stale answer, an error.
 
+mod access;
 mod blob;
 mod descriptors;
 mod error;
@@ -7,22 +8,25 @@ mod flight;
 mod listing;
 mod manifest;
 mod protected;
+mod source;
 mod targets;
 mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fill::{self, Engine};
+use crate::fill::Engine;
 use crate::metrics::Metrics;
 use crate::oci::Digest;
+use crate::rights::Rights;
 use crate::store::{Manifest, Store};
 use crate::tags::Ledger;
 use crate::upstream::Listing;
 
+use access::Question;
 use descriptors::Descriptors;
 use flight::Flights;
-use manifest::{DigestKey, TagKey};
+use manifest::{DigestKey, NameKey};
 use targets::Suspects;
 
 pub use error::{Error, Subject};
@@ -71,11 +75,13 @@ struct Inner {
     engine: Engine,
     store: Arc<Store>,
     ledger: Arc<Ledger>,
+    rights: Arc<Rights>,
     metrics: Arc<Metrics>,
     descriptors: Descriptors,
-    tag_flights: Flights<TagKey, Result<ManifestAnswer, Error>>,
-    listing_flights: Flights<TagKey, Result<(ManifestAnswer, Listing), Error>>,
+    tag_flights: Flights<NameKey, Result<ManifestAnswer, Error>>,
+    listing_flights: Flights<NameKey, Result<(ManifestAnswer, Listing), Error>>,
     digest_flights: Flights<DigestKey, Result<ManifestAnswer, Error>>,
+    proofs: Flights<Question, Result<(), Error>>,
     suspects: Suspects,
 }
 
@@ -86,6 +92,7 @@ impl Cache {
         engine: Engine,
         store: Arc<Store>,
         ledger: Arc<Ledger>,
+        rights: Arc<Rights>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let inner = Inner {
@@ -93,11 +100,13 @@ impl Cache {
             engine,
             store,
             ledger,
+            rights,
             metrics,
             descriptors: Descriptors::default(),
             tag_flights: Flights::default(),
             listing_flights: Flights::default(),
             digest_flights: Flights::default(),
+            proofs: Flights::default(),
             suspects: Suspects::default(),
         };
         Self {
@@ -142,9 +151,4 @@ fn client_error(target: &Target, subject: Subject, error: &crate::upstream::Erro
     tracing::info!(registry = %target.label, ?subject, outcome = for_client.metric_label(),
         error = error as &dyn std::error::Error, "upstream gave no answer");
     for_client
-}
-
-/// A fill that was put aside just now is started again instead of being reported.
-fn is_put_aside<T>(result: &Result<T, fill::Error>) -> bool {
-    matches!(result, Err(fill::Error::Paused))
 }

@@ -21,6 +21,7 @@ mod realm;
 mod refusal;
 mod resolve;
 mod retry;
+mod scope;
 mod token;
 mod transport;
 
@@ -37,29 +38,24 @@ use crate::oci::{Digest, MediaType, Reference, RepoName};
 pub use answer::{BlobBody, Listing, Manifest, ManifestHead, Page, RangeRequest, Validator};
 pub use error::{Error, Kind};
 pub use limits::{Limits, NoObserver, Observer, RequestKind};
+pub use scope::{CredentialKey, Repository, Salt, Scope};
 pub use transport::authorities;
 
 use exchange::{Answer, Exchange, Request};
 use governor::Permit;
+use identity::Identity;
 
 /// The longest manifest accepted; the distribution specification asks registries for at least 4 MiB.
 pub const MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest page of a listing accepted.
 pub const LISTING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// With what rights something is asked for: the key of access rights and of single-flights.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CredentialKey {
-    /// Without a credential.
-    Anonymous,
-    /// With the credential in the Secret of this name.
-    Secret(Arc<str>),
-}
-
 /// The client of one registry. Clones are cheap and share everything.
 #[derive(Clone)]
 pub struct Upstream {
     exchange: Arc<Exchange>,
+    /// With what every request is made; without it, each with what there is when it is made.
+    identity: Option<Identity>,
 }
 
 impl fmt::Debug for Upstream {
@@ -84,13 +80,29 @@ impl Upstream {
         let exchange = Exchange::new(registry, credentials, limits, observer)?;
         Ok(Self {
             exchange: Arc::new(exchange),
+            identity: None,
         })
     }
 
-    /// The credential that requests for `repo` are made with at this moment.
-    pub async fn credential_key(&self, repo: &RepoName) -> CredentialKey {
-        let upstream_repo = self.exchange.registry.upstream_repository(repo);
-        self.exchange.identity(&upstream_repo).await.key().clone()
+    /// This client with the credential that requests for `repo` are made with at this moment, for that repository alone,
+    /// and what such requests prove something for: a credential that changes meanwhile changes neither.
+    pub async fn scoped(&self, repo: &RepoName, salt: &Salt) -> (Self, Scope) {
+        let registry = &self.exchange.registry;
+        let name = registry.upstream_repository(repo);
+        let identity = self.exchange.identity(&name).await;
+        let scope = Scope {
+            repository: Repository {
+                registry: registry.host.as_str().into(),
+                name,
+            },
+            credential: identity.key().clone(),
+            fingerprint: identity.fingerprint(salt),
+        };
+        let client = Self {
+            exchange: Arc::clone(&self.exchange),
+            identity: Some(identity),
+        };
+        (client, scope)
     }
 
     /// Asks what manifest `reference` means, without fetching it.
@@ -211,6 +223,7 @@ impl Upstream {
         request.method = Method::HEAD;
         match self.exchange.call(&request).await {
             Ok((answer, _permit)) if answer.response.status().is_success() => {
+                answer.refuse_html()?;
                 let length = headers::content_length(answer.response.headers());
                 // Some registries leave out the length, or send 0, where they have no body to send.
                 let is_empty_blob = *digest == Digest::of(digest.algorithm(), b"");
@@ -228,6 +241,7 @@ impl Upstream {
             .insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
         match self.exchange.call(&request).await {
             Ok((answer, _permit)) => {
+                answer.refuse_html()?;
                 let headers = answer.response.headers();
                 let length = match headers::content_range(headers) {
                     Some(part) => part.total,
@@ -321,6 +335,10 @@ impl Upstream {
         headers: HeaderMap,
     ) -> Request {
         let upstream_repo = self.exchange.registry.upstream_repository(repo);
+        let identity = match &self.identity {
+            Some(identity) => identity.clone(),
+            None => self.exchange.identity(&upstream_repo).await,
+        };
         Request {
             method: Method::GET,
             kind,
@@ -329,7 +347,7 @@ impl Upstream {
                 .registry
                 .endpoint
                 .api_url(&format!("{upstream_repo}/{what}/{which}")),
-            identity: self.exchange.identity(&upstream_repo).await,
+            identity,
             repo: upstream_repo,
             headers,
             if_range: None,

@@ -12,6 +12,7 @@ use super::window::WINDOW_BYTES;
 use super::{Engine, Error};
 use crate::oci::Digest;
 use crate::store::{self, Blob};
+use crate::upstream::Scope;
 
 /// The largest explicit range that is answered before the digest is proved: lazy-pulling snapshotters read the end
 /// of a blob first, and check its chunks themselves.
@@ -121,6 +122,22 @@ impl Content {
                 });
                 counted.await
             }
+        }
+    }
+
+    /// On whose behalf the running fill was started; None for what is in the store.
+    pub fn scope(&self) -> Option<&Scope> {
+        match self {
+            Self::Stored(_) => None,
+            Self::Filling(reader) => Some(reader.fill.source.scope()),
+        }
+    }
+
+    /// Whether the source of a running fill has sent anything of it. If not, all of it was there before.
+    pub fn is_sent(&self) -> bool {
+        match self {
+            Self::Stored(_) => false,
+            Self::Filling(reader) => reader.fill.shared().is_source_open,
         }
     }
 

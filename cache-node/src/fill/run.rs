@@ -133,7 +133,11 @@ pub(super) async fn settle(fill: &Arc<Fill>, ending: Ending) {
         Ending::Proved => {
             fill.update(|shared| shared.phase = Phase::Proved);
             let fill = Arc::clone(fill);
-            blocking(move || keep(&fill)).await;
+            blocking(move || {
+                fill.source.proved();
+                keep(&fill);
+            })
+            .await;
         }
         Ending::Mismatch(found) => {
             tracing::error!(digest = %fill.digest, %found, registry = %fill.registry,
@@ -220,7 +224,7 @@ mod tests {
     use crate::fill::{Expectation, Limits, Opened, Source};
     use crate::oci::DigestHasher;
     use crate::store::Store;
-    use crate::upstream::{self, Validator};
+    use crate::upstream::{self, Scope, Validator};
 
     struct Nowhere;
 
@@ -232,6 +236,12 @@ mod tests {
         ) -> BoxFuture<'_, Result<Opened, upstream::Error>> {
             Box::pin(std::future::pending())
         }
+
+        fn scope(&self) -> &Scope {
+            unreachable!("nobody asks whose it is")
+        }
+
+        fn proved(&self) {}
     }
 
     #[tokio::test]

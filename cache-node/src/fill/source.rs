@@ -1,14 +1,12 @@
 //! Where a fill's bytes come from. Upstream today; another node's running fill tomorrow, and no reader will know.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-use crate::oci::{Digest, RepoName};
-use crate::upstream::{self, BlobBody, RangeRequest, Upstream, Validator};
+use crate::upstream::{self, Scope, Validator};
 
 /// One answer of a source.
 pub struct Opened {
@@ -32,50 +30,10 @@ pub trait Source: Send + Sync {
         range: Range<u64>,
         validator: Option<Validator>,
     ) -> BoxFuture<'_, Result<Opened, upstream::Error>>;
-}
 
-/// A blob of a repository of an upstream registry.
-pub struct UpstreamBlob {
-    /// The registry.
-    pub upstream: Arc<Upstream>,
-    /// The repository, as the client named it.
-    pub repository: RepoName,
-    /// The blob.
-    pub digest: Digest,
-}
+    /// On whose behalf it is asked: an answer of this source is a proof for nobody else.
+    fn scope(&self) -> &Scope;
 
-impl Source for UpstreamBlob {
-    fn open(
-        &self,
-        range: Range<u64>,
-        validator: Option<Validator>,
-    ) -> BoxFuture<'_, Result<Opened, upstream::Error>> {
-        Box::pin(async move {
-            let Range { start, end } = range;
-            let end = Some(end).filter(|&end| end != u64::MAX);
-            let range = (start > 0 || end.is_some()).then_some(RangeRequest {
-                start,
-                end,
-                if_range: validator,
-            });
-            let opened = self
-                .upstream
-                .open_blob(&self.repository, &self.digest, range)
-                .await?;
-            let BlobBody {
-                offset,
-                total,
-                validator,
-                is_labelled_text,
-                body,
-            } = opened;
-            Ok(Opened {
-                offset,
-                length: total,
-                validator,
-                is_labelled_text,
-                body,
-            })
-        })
-    }
+    /// What it sent has its digest. Called once, before the content is in the store. Blocks.
+    fn proved(&self);
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::{ANSWER_WAIT, Cache, Error, Origin, Subject, Target, client_error, is_put_aside};
-use crate::fill::{self, Content, Source, UpstreamBlob};
+use super::access::Visitor;
+use super::source::UpstreamBlob;
+use super::{ANSWER_WAIT, Cache, Error, Origin, Subject, Target};
+use crate::fill::{self, Content};
 use crate::oci::{Digest, RepoName};
-use crate::upstream::Upstream;
+use crate::rights::Decision;
 
 impl Cache {
     /// The blob `digest`, ready to be read from the byte `from` on, and its length in bytes where it is known.
@@ -21,26 +23,28 @@ impl Cache {
         digest: &Digest,
         from: u64,
     ) -> Result<(Content, Option<u64>, Origin), Error> {
-        let upstream = match target.upstream() {
-            Ok(upstream) => upstream,
-            Err(refusal) => return self.kept(digest, from).await.unwrap_or(Err(refusal)),
+        let visitor = self.visitor(target, repository).await;
+        let opened = match target.upstream() {
+            Ok(_) => timeout(ANSWER_WAIT, self.open(target, &visitor, digest, from)).await,
+            Err(refusal) => match self.kept(target, &visitor, digest, from).await {
+                Some(kept) => return kept,
+                None => return Err(refusal),
+            },
         };
-        let opened = timeout(ANSWER_WAIT, self.open(target, upstream, repository, digest, from)).await;
-        let opened = opened.unwrap_or(Err(fill::Error::TimedOut));
-        opened.map_err(|error| {
-            let for_client = Error::from(&error);
-            tracing::info!(registry = %target.label, %digest, outcome = for_client.metric_label(),
-                error = &error as &dyn std::error::Error, "no blob");
-            for_client
-        })
+        opened.unwrap_or_else(|_| Err(no_blob(target, digest, &fill::Error::TimedOut)))
     }
 
-    /// The blob, if it is here or was on its way already.
+    /// The blob, if it is here or was on its way already, and may be had.
     async fn kept(
         &self,
+        target: &Target,
+        visitor: &Visitor,
         digest: &Digest,
         from: u64,
     ) -> Option<Result<(Content, Option<u64>, Origin), Error>> {
+        if self.decide(target, visitor, digest) != Decision::Serve {
+            return None;
+        }
         let content = self.inner.engine.find(digest, from)?;
         let head = content.head().await.map_err(|error| Error::from(&error));
         let origin = origin(&content);
@@ -50,32 +54,52 @@ impl Cache {
     async fn open(
         &self,
         target: &Target,
-        upstream: &Arc<Upstream>,
-        repository: &RepoName,
+        visitor: &Visitor,
         digest: &Digest,
         from: u64,
-    ) -> Result<(Content, Option<u64>, Origin), fill::Error> {
+    ) -> Result<(Content, Option<u64>, Origin), Error> {
+        let engine = &self.inner.engine;
         let expectation = self.inner.descriptors.expectation(digest);
+        let is_own = |content: &Content| content.scope() == Some(&visitor.scope);
+        let mut right = match self.decide(target, visitor, digest) {
+            Decision::Serve => Some(Origin::Store),
+            Decision::Prove { .. } => None,
+        };
         loop {
-            let source: Arc<dyn Source> = Arc::new(UpstreamBlob {
-                upstream: Arc::clone(upstream),
-                repository: target.registry.upstream_repository(repository),
-                digest: *digest,
-            });
-            let content = self
-                .inner
-                .engine
-                .open(digest, from, &target.label, expectation, source)
-                .await?;
-            let origin = origin(&content);
-            let head = content.head().await;
-            if !is_put_aside(&head) || self.inner.engine.is_shutting_down() {
-                return Ok((content, head?, origin));
+            if right.is_none() && engine.find(digest, from).is_some_and(|content| !is_own(&content)) {
+                right = Some(self.authorize(target, visitor, Subject::Blob, digest).await?);
+            }
+            let source = UpstreamBlob::new(
+                Arc::clone(target.upstream()?),
+                visitor.scope.clone(),
+                *digest,
+                Arc::clone(&self.inner.rights),
+            );
+            let opened = engine.open(digest, from, &target.label, expectation, Arc::new(source));
+            let content = opened.await.map_err(|error| no_blob(target, digest, &error))?;
+            if right.is_none() && !is_own(&content) {
+                // Somebody else's, since the look before.
+                continue;
+            }
+            match content.head().await {
+                Ok(length) => {
+                    if right.is_none() && !content.is_sent() {
+                        // All of it was on disk, so that nobody has asked upstream.
+                        right = Some(self.authorize(target, visitor, Subject::Blob, digest).await?);
+                    }
+                    let origin = right.filter(|&right| right != Origin::Store);
+                    let origin = origin.unwrap_or_else(|| self::origin(&content));
+                    return Ok((content, length, origin));
+                }
+                Err(fill::Error::Paused) if !engine.is_shutting_down() => {}
+                // What upstream refuses to somebody else it may give to this one.
+                Err(fill::Error::Upstream(_)) if !is_own(&content) => {}
+                Err(error) => return Err(no_blob(target, digest, &error)),
             }
         }
     }
 
-    /// The length in bytes of the blob `digest`. Starts no transfer, and waits for no proof.
+    /// The length in bytes of the blob `digest`. Starts no transfer, and waits for no proof of its bytes.
     ///
     /// # Errors
     /// Upstream does not have it, or could not be asked within 22 s.
@@ -85,20 +109,20 @@ impl Cache {
         repository: &RepoName,
         digest: &Digest,
     ) -> Result<(u64, Origin), Error> {
-        let running = self.inner.engine.find(digest, u64::MAX);
-        if let Some(content) = &running
-            && let Some(length) = content.known_length()
-        {
-            return Ok((length, origin(content)));
+        let visitor = self.visitor(target, repository).await;
+        let known = self.inner.engine.find(digest, u64::MAX).and_then(|content| {
+            let is_answered = content.is_sent() && content.scope() == Some(&visitor.scope);
+            Some((content.known_length()?, is_answered, origin(&content)))
+        });
+        if let Some((length, is_answered, origin)) = known {
+            if is_answered {
+                return Ok((length, origin));
+            }
+            let right = self.authorize(target, &visitor, Subject::Blob, digest).await?;
+            return Ok((length, if right == Origin::Store { origin } else { right }));
         }
-        let upstream_repository = target.registry.upstream_repository(repository);
-        let asked = timeout(
-            ANSWER_WAIT,
-            target.upstream()?.blob_length(&upstream_repository, digest),
-        )
-        .await;
-        let asked = asked.map_err(|_| Error::TimedOut)?;
-        let length = asked.map_err(|error| client_error(target, Subject::Blob, &error))?;
+        let asked = self.upstream_length(target, &visitor, digest);
+        let length = self.in_time(target, asked, false).await?;
         match length.or_else(|| self.inner.descriptors.expectation(digest).length) {
             Some(length) => Ok((length, Origin::Upstream)),
             // Nobody knows: a client cannot do with less than the length, so it has to be counted.
@@ -130,4 +154,12 @@ fn origin(content: &Content) -> Origin {
     } else {
         Origin::Upstream
     }
+}
+
+/// Logs why there is no blob, whole, and leaves what a client may know.
+fn no_blob(target: &Target, digest: &Digest, error: &fill::Error) -> Error {
+    let for_client = Error::from(error);
+    tracing::info!(registry = %target.label, %digest, outcome = for_client.metric_label(),
+        error = error as &dyn std::error::Error, "no blob");
+    for_client
 }

@@ -6,7 +6,7 @@ use crate::upstream::Kind;
 use crate::{fill, store, upstream};
 
 /// What kind of thing was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A manifest.
     Manifest,

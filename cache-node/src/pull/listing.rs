@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::manifest::{ManifestAnswer, TagKey};
+use super::access::Visitor;
+use super::manifest::{ManifestAnswer, NameKey};
 use super::{ANSWER_WAIT, Cache, Error, Origin, Subject, Target, client_error};
 use crate::oci::{Algorithm, Digest, MediaType, RepoName};
 use crate::store::Manifest;
@@ -63,42 +64,42 @@ impl Cache {
                 origin: Origin::Upstream,
             });
         }
+        let visitor = self.visitor(target, repository).await;
         let key = Key {
             registry: target.registry.host.clone(),
-            repository: target.registry.upstream_repository(repository),
+            repository: visitor.repository().clone(),
             name: Name::Referrers(*subject, artifact_type.map(str::to_owned)),
         };
-        let (known, freshness) = self.known(target, &key, false).await;
+        let known = self.known(target, &visitor, &key, false).await;
         let filters_applied = known
+            .content
             .as_ref()
             .and_then(|(entry, _)| entry.filters_applied.clone());
-        let known = known.map(|(_, manifest)| manifest);
-        if let (Some(manifest), Freshness::Fresh) = (&known, freshness) {
-            let answer = ManifestAnswer::new(manifest.clone(), Origin::Store);
+        if let Some(manifest) = known.manifest_if(Freshness::Fresh) {
+            let answer = ManifestAnswer::new(manifest, Origin::Store);
             return Ok(ListingAnswer::new(answer, filters_applied, None));
         }
-        let stale = known.filter(|_| freshness == Freshness::Expired);
-        self.fresh_referrers(target, key, stale, filters_applied).await
+        let stale = known.manifest_if(Freshness::Expired);
+        self.fresh_referrers(target, &visitor, key, stale, filters_applied)
+            .await
     }
 
     async fn fresh_referrers(
         &self,
         target: &Target,
+        visitor: &Visitor,
         key: Key,
         stale: Option<Manifest>,
         stale_filters: Option<String>,
     ) -> Result<ListingAnswer, Error> {
-        let credential = target.upstream()?.credential_key(&key.repository).await;
-        let flight = self.inner.listing_flights.join(
-            &TagKey {
-                key: key.clone(),
-                credential,
-            },
-            || {
-                let (cache, target) = (self.clone(), target.clone());
-                async move { cache.list_referrers(&target, key).await }
-            },
-        );
+        let flight_key = NameKey {
+            name: key.name.clone(),
+            scope: visitor.scope.clone(),
+        };
+        let flight = self.inner.listing_flights.join(&flight_key, || {
+            let (cache, target, visitor) = (self.clone(), target.clone(), visitor.clone());
+            async move { cache.list_referrers(&target, &visitor, key).await }
+        });
         let (mut next, mut filters) = (None, stale_filters);
         let answer = async {
             let (answer, listing) = flight.await.unwrap_or(Err(Error::Overloaded))?;
@@ -110,18 +111,23 @@ impl Cache {
     }
 
     /// Asks upstream, and remembers the list if it is whole.
-    async fn list_referrers(&self, target: &Target, key: Key) -> Result<(ManifestAnswer, Listing), Error> {
+    async fn list_referrers(
+        &self,
+        target: &Target,
+        visitor: &Visitor,
+        key: Key,
+    ) -> Result<(ManifestAnswer, Listing), Error> {
         let Name::Referrers(subject, artifact_type) = &key.name else {
             return Err(Error::Malformed);
         };
-        let asked = target
+        let asked = visitor
             .upstream()?
-            .list_referrers(&key.repository, subject, artifact_type.as_deref(), None)
+            .list_referrers(visitor.repository(), subject, artifact_type.as_deref(), None)
             .await;
         let listing = match asked {
             Ok(listing) => listing,
             Err(error) => {
-                let error = client_error(target, Subject::Listing, &error);
+                let error = self.upstream_error(target, visitor, Subject::Listing, None, &error);
                 let settled = self.settle(target, key, Err(error.clone()), None).await;
                 return Err(settled.err().unwrap_or(error));
             }
@@ -134,7 +140,9 @@ impl Cache {
         if listing.next.is_some() {
             return Ok((answer, listing));
         }
+        self.inner.rights.proved(&answer.manifest.digest, &visitor.scope);
         self.keep(&answer.manifest).await;
+        self.flush_rights().await;
         let answer = self
             .settle(target, key, Ok(answer), listing.filters_applied.clone())
             .await?;

@@ -3,32 +3,31 @@
 use std::sync::Arc;
 
 use larder_crds::Mode;
-use tokio::time::timeout;
 
+use super::access::{Visitor, refuses_head};
 use super::verify::{Rejection, accept};
-use super::{ANSWER_WAIT, Cache, Error, Origin, REVALIDATION_WAIT, Subject, Target, client_error};
+use super::{Cache, Error, Origin, Subject, Target};
 use crate::oci::{Digest, Reference, RepoName, Tag};
+use crate::rights::Decision;
 use crate::store::Manifest;
 use crate::tags::{self, Entry, Freshness, Key, Name};
-use crate::upstream::{CredentialKey, Kind, ManifestHead};
+use crate::upstream::{ManifestHead, Scope};
 
 /// How often upstream is asked for a manifest whose bytes were wrong.
 const FETCHES_MAX: u32 = 2;
 
-/// What single-flights the question what a tag means.
+/// What single-flights the question what a name means.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct TagKey {
-    pub(super) key: Key,
-    pub(super) credential: CredentialKey,
+pub(super) struct NameKey {
+    pub(super) name: Name,
+    pub(super) scope: Scope,
 }
 
 /// What single-flights the fetching of a manifest by digest.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct DigestKey {
-    registry: Arc<str>,
-    repository: RepoName,
     digest: Digest,
-    credential: CredentialKey,
+    scope: Scope,
 }
 
 /// A manifest, and how it was come by.
@@ -52,6 +51,21 @@ impl ManifestAnswer {
     }
 }
 
+/// What is known of a name that can change.
+pub(super) struct Known {
+    /// What it meant when upstream was last asked.
+    pub(super) content: Option<(Entry, Manifest)>,
+    freshness: Freshness,
+}
+
+impl Known {
+    /// The content, if it is worth this much.
+    pub(super) fn manifest_if(&self, freshness: Freshness) -> Option<Manifest> {
+        let content = self.content.as_ref().filter(|_| self.freshness == freshness);
+        content.map(|(_, manifest)| manifest.clone())
+    }
+}
+
 impl Cache {
     /// The manifest that `reference` names in `repository`.
     ///
@@ -63,114 +77,107 @@ impl Cache {
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<ManifestAnswer, Error> {
-        let repository = target.registry.upstream_repository(repository);
-        match reference {
-            Reference::Digest(digest) => self.by_digest(target, &repository, digest).await,
-            Reference::Tag(tag) => self.by_tag(target, &repository, tag).await,
-        }
+        let visitor = self.visitor(target, repository).await;
+        let answer = match reference {
+            Reference::Digest(digest) => self.by_digest(target, &visitor, digest).await?,
+            Reference::Tag(tag) => self.by_tag(target, &visitor, tag).await?,
+        };
+        self.inner
+            .rights
+            .names(&answer.manifest, &visitor.scope.repository);
+        self.flush_rights().await;
+        Ok(answer)
     }
 
     async fn by_digest(
         &self,
         target: &Target,
-        repository: &RepoName,
+        visitor: &Visitor,
         digest: &Digest,
     ) -> Result<ManifestAnswer, Error> {
         if let Some(manifest) = self.stored_manifest(digest).await {
-            return Ok(ManifestAnswer::new(manifest, Origin::Store));
+            let origin = self.authorize(target, visitor, Subject::Manifest, digest).await?;
+            return Ok(ManifestAnswer::new(manifest, origin));
         }
-        let fetched = timeout(ANSWER_WAIT, self.fetch_by_digest(target, repository, digest)).await;
-        fetched.unwrap_or(Err(Error::TimedOut))
-    }
-
-    async fn fetch_by_digest(
-        &self,
-        target: &Target,
-        repository: &RepoName,
-        digest: &Digest,
-    ) -> Result<ManifestAnswer, Error> {
         let key = DigestKey {
-            registry: Arc::clone(&target.label),
-            repository: repository.clone(),
             digest: *digest,
-            credential: target.upstream()?.credential_key(repository).await,
+            scope: visitor.scope.clone(),
         };
         let flight = self.inner.digest_flights.join(&key, || {
-            let (cache, target, key) = (self.clone(), target.clone(), key.clone());
-            async move {
-                let reference = Reference::Digest(key.digest);
-                cache.fetch(&target, &key.repository, &reference).await
-            }
+            let (cache, target, visitor) = (self.clone(), target.clone(), visitor.clone());
+            let reference = Reference::Digest(*digest);
+            async move { cache.fetch(&target, &visitor, &reference).await }
         });
-        flight.await.unwrap_or(Err(Error::Overloaded))
+        let flight = async { flight.await.unwrap_or(Err(Error::Overloaded)) };
+        self.in_time(target, flight, false).await
     }
 
-    async fn by_tag(
-        &self,
-        target: &Target,
-        repository: &RepoName,
-        tag: &Tag,
-    ) -> Result<ManifestAnswer, Error> {
+    async fn by_tag(&self, target: &Target, visitor: &Visitor, tag: &Tag) -> Result<ManifestAnswer, Error> {
         let key = Key {
             registry: target.registry.host.clone(),
-            repository: repository.clone(),
+            repository: visitor.repository().clone(),
             name: Name::Tag(tag.clone()),
         };
-        let (known, freshness) = self
-            .known(
-                target,
-                &key,
-                target.registry.tags.immutable.is_match(tag.as_str()),
-            )
-            .await;
-        if let (Some((_, manifest)), Freshness::Fresh) = (&known, freshness) {
-            return Ok(ManifestAnswer::new(manifest.clone(), Origin::Store));
+        let is_immutable = target.registry.tags.immutable.is_match(tag.as_str());
+        let known = self.known(target, visitor, &key, is_immutable).await;
+        if let Some(manifest) = known.manifest_if(Freshness::Fresh) {
+            return Ok(ManifestAnswer::new(manifest, Origin::Store));
         }
-        let stale = known.as_ref().filter(|_| freshness == Freshness::Expired);
-        let stale = stale.map(|(_, manifest)| manifest.clone());
-        let credential = target.upstream()?.credential_key(repository).await;
-        let flight = self.inner.tag_flights.join(
-            &TagKey {
-                key: key.clone(),
-                credential,
-            },
-            || {
-                let (cache, target, known) = (self.clone(), target.clone(), known.clone());
-                async move { cache.revalidate(&target, key, known).await }
-            },
-        );
+        let stale = known.manifest_if(Freshness::Expired);
+        let flight_key = NameKey {
+            name: key.name.clone(),
+            scope: visitor.scope.clone(),
+        };
+        let flight = self.inner.tag_flights.join(&flight_key, || {
+            let (cache, target, visitor) = (self.clone(), target.clone(), visitor.clone());
+            async move { cache.revalidate(&target, &visitor, key, known.content).await }
+        });
         let flight = async { flight.await.unwrap_or(Err(Error::Overloaded)) };
         self.or_stale(target, flight, stale).await
     }
 
-    /// What the ledger and the store together know of `key`, and what it is worth.
+    /// What the ledger and the store together know of `key`, and what it is worth to `visitor`.
     pub(super) async fn known(
         &self,
         target: &Target,
+        visitor: &Visitor,
         key: &Key,
         is_immutable: bool,
-    ) -> (Option<(Entry, Manifest)>, Freshness) {
+    ) -> Known {
+        let nothing = Known {
+            content: None,
+            freshness: Freshness::Useless,
+        };
         let Some(entry) = self.inner.ledger.get(key) else {
-            return (None, Freshness::Useless);
+            return nothing;
         };
         // A tag whose content is gone is not known: whoever heard of the digest would ask for it next.
         let Some(manifest) = self.stored_manifest(&entry.digest).await else {
-            return (None, Freshness::Useless);
+            return nothing;
         };
-        if target.registry.mode == Mode::CacheOnly {
-            // Nobody else will ever be asked, so there is nothing to be older than.
-            return (Some((entry, manifest)), Freshness::Fresh);
-        }
         let policy = &target.registry.tags;
-        let freshness = tags::judge(
-            entry.checked_at,
-            entry.jitter_percent,
-            tags::now_ms(),
-            policy.ttl,
-            policy.serve_stale_for,
-            is_immutable,
-        );
-        (Some((entry, manifest)), freshness)
+        let freshness = match target.registry.mode {
+            // Nobody else will ever be asked, so there is nothing to be older than.
+            Mode::CacheOnly => Freshness::Fresh,
+            Mode::Proxy => tags::judge(
+                entry.checked_at,
+                entry.jitter_percent,
+                tags::now_ms(),
+                policy.ttl,
+                policy.serve_stale_for,
+                is_immutable,
+            ),
+        };
+        // A tag that is asked for proves access, too.
+        let freshness = match (freshness, self.decide(target, visitor, &entry.digest)) {
+            (freshness, Decision::Serve) => freshness,
+            (Freshness::Useless, _) | (_, Decision::Prove { may_be_stale: false }) => Freshness::Useless,
+            (_, Decision::Prove { may_be_stale: true }) => Freshness::Expired,
+        };
+        Known {
+            content: Some((entry, manifest)),
+            freshness,
+        }
     }
 
     /// The answer of `flight`, or `stale` when upstream fails, limits, or is silent for 3 s.
@@ -180,29 +187,12 @@ impl Cache {
         flight: impl Future<Output = Result<ManifestAnswer, Error>>,
         stale: Option<Manifest>,
     ) -> Result<ManifestAnswer, Error> {
-        let Some(stale) = stale else {
-            return timeout(ANSWER_WAIT, flight).await.unwrap_or(Err(Error::TimedOut));
-        };
-        let answer = if self.inner.suspects.is_suspect(&target.label) {
-            Err(Error::TimedOut)
-        } else {
-            let answer = timeout(REVALIDATION_WAIT, flight)
-                .await
-                .unwrap_or(Err(Error::TimedOut));
-            match &answer {
-                Err(Error::TimedOut | Error::Unavailable) => self.inner.suspects.accuse(&target.label),
-                _ => self.inner.suspects.clear(&target.label),
-            }
-            answer
-        };
-        match answer {
-            Err(error) if error.allows_stale() => {
-                tracing::warn!(registry = %target.label, digest = %stale.digest, reason = error.metric_label(),
-                    "upstream could not be asked; answering with the last known content");
-                self.inner.metrics.stale_answer(&target.label);
+        match (self.in_time(target, flight, stale.is_some()).await, stale) {
+            (Err(error), Some(stale)) if error.allows_stale() => {
+                self.note_stale(target, &stale.digest, &error);
                 Ok(ManifestAnswer::new(stale, Origin::Stale))
             }
-            answer => answer,
+            (answer, _) => answer,
         }
     }
 
@@ -211,6 +201,7 @@ impl Cache {
     async fn revalidate(
         &self,
         target: &Target,
+        visitor: &Visitor,
         key: Key,
         known: Option<(Entry, Manifest)>,
     ) -> Result<ManifestAnswer, Error> {
@@ -219,13 +210,16 @@ impl Cache {
         };
         let by_tag = Reference::Tag(tag.clone());
         let Some((entry, manifest)) = known else {
-            let answer = self.fetch(target, &key.repository, &by_tag).await;
+            let answer = self.fetch(target, visitor, &by_tag).await;
             return self.settle(target, key, answer, None).await;
         };
-        let head = target
+        let head = visitor
             .upstream()?
-            .head_manifest(&key.repository, &by_tag, Some(&entry.digest))
+            .head_manifest(visitor.repository(), &by_tag, Some(&entry.digest))
             .await;
+        if let Some(digest) = head.as_ref().ok().and_then(|head| meant(head, &entry.digest)) {
+            self.inner.rights.proved(&digest, &visitor.scope);
+        }
         let answer = match head {
             Ok(ManifestHead::NotModified) => Ok(ManifestAnswer::new(manifest, Origin::Revalidated)),
             Ok(ManifestHead::Found {
@@ -241,20 +235,18 @@ impl Cache {
                 warnings,
                 ..
             }) => {
-                match self.by_digest(target, &key.repository, &digest).await {
+                match self.by_digest(target, visitor, &digest).await {
                     Ok(answer) if !answer.manifest.media_type.is_schema1() => {
                         Ok(ManifestAnswer { warnings, ..answer })
                     }
                     // The tag moved on, the registry does not serve by the digest that it names, or what it serves
                     // is of Docker's first schema, which no tag may come to mean.
-                    _ => self.fetch(target, &key.repository, &by_tag).await,
+                    _ => self.fetch(target, visitor, &by_tag).await,
                 }
             }
-            Ok(ManifestHead::Found { digest: None, .. }) => {
-                self.fetch(target, &key.repository, &by_tag).await
-            }
-            Err(error) if refuses_head(error.kind()) => self.fetch(target, &key.repository, &by_tag).await,
-            Err(error) => Err(client_error(target, Subject::Manifest, &error)),
+            Ok(ManifestHead::Found { digest: None, .. }) => self.fetch(target, visitor, &by_tag).await,
+            Err(error) if refuses_head(error.kind()) => self.fetch(target, visitor, &by_tag).await,
+            Err(error) => Err(self.upstream_error(target, visitor, Subject::Manifest, None, &error)),
         };
         self.settle(target, key, answer, None).await
     }
@@ -295,23 +287,26 @@ impl Cache {
     }
 
     /// Gets, verifies and keeps a manifest.
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         target: &Target,
-        repository: &RepoName,
+        visitor: &Visitor,
         reference: &Reference,
     ) -> Result<ManifestAnswer, Error> {
         let wanted = match reference {
             Reference::Digest(digest) => Some(digest),
             Reference::Tag(_) => None,
         };
+        let (upstream, repository) = (visitor.upstream()?, visitor.repository());
         let mut rejections = 0;
         loop {
-            let fetched = target.upstream()?.get_manifest(repository, reference).await;
-            let mut fetched = fetched.map_err(|error| client_error(target, Subject::Manifest, &error))?;
+            let fetched = upstream.get_manifest(repository, reference).await;
+            let mut fetched = fetched
+                .map_err(|error| self.upstream_error(target, visitor, Subject::Manifest, wanted, &error))?;
             let warnings = std::mem::take(&mut fetched.warnings);
             match accept(wanted, fetched) {
                 Ok(manifest) => {
+                    self.inner.rights.proved(&manifest.digest, &visitor.scope);
                     self.keep(&manifest).await;
                     return Ok(ManifestAnswer {
                         manifest,
@@ -340,7 +335,10 @@ impl Cache {
     }
 }
 
-/// Whether an answer to a HEAD says more of the method than of the manifest.
-fn refuses_head(kind: Kind) -> bool {
-    matches!(kind, Kind::Status(400..=499) | Kind::Protocol)
+/// What a HEAD says that a tag means, asked whether it is still `known`.
+fn meant(head: &ManifestHead, known: &Digest) -> Option<Digest> {
+    match head {
+        ManifestHead::NotModified => Some(*known),
+        ManifestHead::Found { digest, .. } => *digest,
+    }
 }

@@ -18,6 +18,7 @@ use crate::oci::{Algorithm, Digest};
 /// quarantine/<hex>                 content that was found to have changed, for a person to look at
 /// tmp/                             files on their way to their name; emptied at start
 /// tags.jsonl                       the tag ledger
+/// rights.jsonl                     whose content it is
 /// layout.json                      the layout's version, and which directory this is
 /// scrub                            the digest that the scrub hashes next
 /// lock                             locked by the process that uses the directory
@@ -118,6 +119,11 @@ impl Layout {
     /// The tag ledger's file.
     pub fn tag_ledger(&self) -> PathBuf {
         self.root.join("tags.jsonl")
+    }
+
+    /// The file of access rights.
+    pub fn rights(&self) -> PathBuf {
+        self.root.join("rights.jsonl")
     }
 
     /// Writes `content` under `path` so that a reader, and a crash, find either all of it or what was there before.

@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
+use sha2::{Digest as _, Sha256};
 
-use super::{CredentialKey, token};
+use super::{CredentialKey, Salt, token};
 use crate::config::Registry;
 use crate::credentials::{Credential, CredentialStore};
 
@@ -75,6 +76,27 @@ impl Identity {
     pub(super) fn credential(&self) -> Option<&Credential> {
         self.credential.as_deref()
     }
+
+    /// What tells this credential from another one under the same name, also after a restart. Too short to be more than
+    /// that: many credentials have the same.
+    pub(super) fn fingerprint(&self, salt: &Salt) -> Option<u32> {
+        let (kind, parts) = match self.credential()? {
+            Credential::Basic { username, password } => (b'u', [Some(username), Some(password)]),
+            Credential::IdentityToken { username, token } => (b'i', [username.as_ref(), Some(token)]),
+            Credential::Bearer(token) => (b'b', [None, Some(token)]),
+        };
+        let mut hasher = Sha256::new();
+        hasher.update(salt.as_bytes());
+        hasher.update([kind]);
+        for part in parts {
+            let part = part.map_or("", ExposeSecret::expose_secret);
+            // The length keeps `ab` and `c` apart from `a` and `bc`.
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let [first, second, third, fourth, ..] = <[u8; 32]>::from(hasher.finalize());
+        Some(u32::from_le_bytes([first, second, third, fourth]))
+    }
 }
 
 /// `Basic …`, where the credential has a password or can stand in for one.
@@ -98,5 +120,49 @@ pub(super) fn direct(credential: &Credential) -> Option<HeaderValue> {
     match credential {
         Credential::Bearer(secret) => token::bearer(secret.expose_secret()),
         credential => basic(credential),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprint(credential: Credential, salt: &Salt) -> Option<u32> {
+        let identity = Identity {
+            key: CredentialKey::Secret("s".into()),
+            mark: 1,
+            credential: Some(Arc::new(credential)),
+        };
+        identity.fingerprint(salt)
+    }
+
+    fn basic(username: &str, password: &str) -> Credential {
+        Credential::Basic {
+            username: username.into(),
+            password: password.into(),
+        }
+    }
+
+    #[test]
+    fn only_the_same_credential_under_the_same_salt_has_the_same_fingerprint() {
+        let salt: Salt = "00112233445566778899aabbccddeeff".parse().unwrap();
+        let other: Salt = "ff112233445566778899aabbccddeeff".parse().unwrap();
+        let identity_token = |username: Option<&str>| Credential::IdentityToken {
+            username: username.map(Into::into),
+            token: "c".into(),
+        };
+        let all = [
+            fingerprint(basic("ab", "c"), &salt),
+            fingerprint(basic("ab", "c"), &other),
+            fingerprint(basic("a", "bc"), &salt),
+            fingerprint(basic("", "c"), &salt),
+            fingerprint(identity_token(None), &salt),
+            fingerprint(identity_token(Some("ab")), &salt),
+            fingerprint(Credential::Bearer("c".into()), &salt),
+        ];
+        let different: std::collections::HashSet<_> = all.iter().flatten().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(fingerprint(basic("ab", "c"), &salt), all[0]);
+        assert_eq!(Identity::ANONYMOUS.fingerprint(&salt), None);
     }
 }

@@ -189,10 +189,9 @@ async fn a_broken_secret_does_not_break_public_pulls() {
     for (username, bearer) in [("good", "Bearer good"), ("bad", "Bearer anonymous")] {
         let server = Server::start(token_registry).await;
         let upstream = upstream(&server, Some(basic(username)));
-        assert_eq!(
-            upstream.credential_key(&repo()).await,
-            CredentialKey::Secret("secret".into())
-        );
+        let (_, scope) = upstream.scoped(&repo(), &Salt::random().unwrap()).await;
+        assert_eq!(scope.credential, CredentialKey::Secret("secret".into()));
+        assert!(scope.fingerprint.is_some());
         upstream.get_manifest(&repo(), &tag()).await.unwrap();
         assert!(server.seen().last().unwrap().ends_with(bearer));
     }

@@ -128,7 +128,10 @@ fn what_may_not_go_neither_gains_nor_crowds_out() {
     assert!((25..50).contains(&new), "{new} of 50 were new");
     // Needed no more: as new as they were.
     let picked: Vec<_> = (0..20).map_while(|_| queue.pick(|_| true)).collect();
-    assert!(picked.iter().all(|digest| is_needed(digest) || is_new(digest)), "{picked:?}");
+    assert!(
+        picked.iter().all(|digest| is_needed(digest) || is_new(digest)),
+        "{picked:?}"
+    );
 }
 
 #[derive(Clone, Debug)]
