@@ -1,4 +1,4 @@
-//! A node's cache directory on a small disk of its own, which can be full.
+//! A node's cache directory on a small disk of its own, which can be full. Without one it lies on a file system of memory.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

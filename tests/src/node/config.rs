@@ -15,13 +15,14 @@ impl Default for MirrorConfig {
 }
 
 impl MirrorConfig {
-    /// A mirror named `test` without registries.
+    /// A mirror named `test` without registries. It keeps whatever fits on the disk, however full that is: what a test sees must
+    /// not depend on the machine.
     pub fn new() -> Self {
         Self(json!({
             "apiVersion": "larder.dev/v1alpha1",
             "kind": "RegistryMirror",
             "metadata": {"name": "test"},
-            "spec": {"registries": []},
+            "spec": {"registries": [], "cache": {"capacity": "100%", "minFree": "0%"}},
         }))
     }
 
@@ -55,6 +56,16 @@ impl MirrorConfig {
     /// Sets `spec.cache.verifyWholeUpTo`, for example `1Mi`.
     pub fn verify_whole_up_to(self, quantity: &str) -> Self {
         self.set("/cache/verifyWholeUpTo", quantity)
+    }
+
+    /// Sets `spec.cache.capacity`, for example `64Mi`.
+    pub fn capacity(self, amount: &str) -> Self {
+        self.set("/cache/capacity", amount)
+    }
+
+    /// Sets `spec.cache.minFree`, for example `20%`.
+    pub fn min_free(self, amount: &str) -> Self {
+        self.set("/cache/minFree", amount)
     }
 
     /// Sets any field of `spec` by its JSON pointer; objects on the way are made.

@@ -16,11 +16,15 @@ for path in /etc /opt /var/lib /var/log; do
     mount -t overlay overlay -o "lowerdir=$path,upperdir=$dir/overlay$path,workdir=$dir/work$path,volatile" "$path"
 done
 mount -t tmpfs -o mode=755 tmpfs /run
-for path in /etc/containerd /etc/cni /etc/kubernetes /var/lib/containerd /var/lib/kubelet /var/lib/cni /var/lib/larder /var/log/pods \
+for path in /etc/containerd /etc/cni /etc/kubernetes /var/lib/containerd /var/lib/kubelet /var/lib/cni /var/log/pods \
     /var/log/containers; do
     mkdir -p "$dir/root$path" "$path"
     mount --bind "$dir/root$path" "$path"
 done
+# How much a cache keeps follows its file system, and must not follow how full this machine's disk happens to be. Of memory,
+# because loop devices are few: a power cut empties it.
+mkdir -p /var/lib/larder
+mount -t tmpfs -o size=4g,mode=755 larder /var/lib/larder
 for path in /etc/hosts /etc/resolv.conf; do
     mkdir -p "$dir/root${path%/*}"
     [[ -e $dir/root$path ]] || : >"$dir/root$path"
