@@ -10,6 +10,7 @@ mod facts;
 mod file;
 mod line;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -94,6 +95,11 @@ impl Rights {
     /// The repositories that are known to have the content.
     pub fn members(&self, digest: &Digest) -> Vec<Repository> {
         self.read().facts.members(digest)
+    }
+
+    /// What the repositories have of which `is_meant` says so.
+    pub fn content_of(&self, is_meant: impl Fn(&Repository) -> bool) -> HashSet<Digest> {
+        self.read().facts.content_of(is_meant)
     }
 
     /// Whether anybody can have the content.

@@ -6,6 +6,7 @@ use super::Cache;
 use crate::oci::Digest;
 use crate::store::Protected;
 use crate::tags::{self, Freshness};
+use crate::upstream::Repository;
 
 impl Cache {
     /// What fresh names mean and pins keep, as of now.
@@ -27,9 +28,18 @@ impl Cache {
                 freshness == Freshness::Fresh
             })
         });
+        let has_pins = config.registries.iter().any(|registry| !registry.pins.is_empty());
+        let is_pinned = |repository: &Repository| {
+            let registry = config.registry(&repository.registry);
+            registry.is_some_and(|registry| registry.pins.is_match(repository.name.as_str()))
+        };
         Protected {
             roots: fresh.map(|(_, entry)| entry.digest).collect(),
-            pinned: HashSet::new(),
+            pinned: if has_pins {
+                self.inner.rights.content_of(is_pinned)
+            } else {
+                HashSet::new()
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is known of who has what, in memory. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::decision::Standing;
@@ -227,6 +227,17 @@ impl Facts {
         let members = ties.iter().filter(|tie| tie.is_member);
         members
             .filter_map(|tie| self.repositories.get(tie.repository as usize).cloned())
+            .collect()
+    }
+
+    /// What the repositories have of which `is_meant` says so.
+    pub(super) fn content_of(&self, is_meant: impl Fn(&Repository) -> bool) -> HashSet<Digest> {
+        let meant: Vec<bool> = self.repositories.iter().map(is_meant).collect();
+        let is_meant = |tie: &Tie| tie.is_member && meant.get(tie.repository as usize) == Some(&true);
+        let content = self.content.iter();
+        content
+            .filter(|(_, content)| content.ties.iter().any(is_meant))
+            .map(|(digest, _)| *digest)
             .collect()
     }
 
