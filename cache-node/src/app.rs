@@ -1,7 +1,9 @@
 //! Assembly: from the command line to a running cache, and back to nothing.
 
 mod background;
+mod content;
 mod judge;
+mod listeners;
 mod observe;
 mod probe;
 mod process;
@@ -9,15 +11,13 @@ mod scrub;
 mod upkeep;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use http::Request;
 use larder_crds::report::{NodeReport, Reason};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -31,14 +31,16 @@ use crate::http::{self as surface, ConnectionLimits, Prover};
 use crate::identity::IdentityKey;
 use crate::metrics::Metrics;
 use crate::pull::{Cache, Targets};
-use crate::rights::{PROOF_TTL, Rights};
-use crate::store::{self, Store};
-use crate::tags::Ledger;
+use crate::rights::PROOF_TTL;
+use crate::store;
 use crate::upstream::{self, Upstream};
 
 use background::Background;
+use content::Content;
+use listeners::{Listeners, serve_router};
 use observe::Observations;
 
+pub use listeners::Addresses;
 pub use process::run;
 pub use scrub::ScrubLimits;
 
@@ -116,8 +118,7 @@ pub enum Error {
 pub struct App {
     cache: Cache,
     engine: Engine,
-    store: Arc<Store>,
-    rights: Arc<Rights>,
+    content: Content,
     metrics: Arc<Metrics>,
     conditions: Arc<Conditions>,
     credentials: Arc<CredentialStore>,
@@ -126,17 +127,6 @@ pub struct App {
     listeners: Listeners,
     identity: Option<IdentityKey>,
     started: Instant,
-}
-
-/// Where the bound listeners are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// Where runtimes pull.
-    pub listen: SocketAddr,
-    /// Where this node's programs look.
-    pub admin: SocketAddr,
-    /// Where other machines look.
-    pub metrics: Option<SocketAddr>,
 }
 
 impl App {
@@ -151,24 +141,13 @@ impl App {
             None => Config::embedded(),
         };
         let directory = options.cache_dir.clone();
-        let how = store::Options {
-            limits: config.cache_limits,
-            ..store::Options::default()
-        };
-        let store = open_store(directory, how).await?;
-        let (proof_ttl, of_ledgers) = (limits.proof_ttl, Arc::clone(&store));
-        let opened = tokio::task::spawn_blocking(move || {
-            let ledger = Ledger::open(of_ledgers.layout())?;
-            let rights = Rights::open(of_ledgers, proof_ttl)?;
-            Ok::<_, store::Error>((Arc::new(ledger), Arc::new(rights)))
-        });
-        let (ledger, rights) = opened.await??;
+        let content = Content::open(directory, config.cache_limits, limits.proof_ttl).await?;
         let metrics = Arc::new(Metrics::new()?);
         let conditions = Arc::new(Conditions::new());
         let credentials = CredentialStore::new(Some(options.credentials_dir.clone()));
         let credentials = Arc::new(credentials.with_ca_file(options.ca_bundle.clone()));
         let engine = Engine::new(
-            Arc::clone(&store),
+            Arc::clone(&content.store),
             Arc::clone(&metrics),
             limits.fill.clone(),
             config.verify_whole_up_to_bytes,
@@ -187,9 +166,9 @@ impl App {
         let cache = Cache::new(
             targets,
             engine.clone(),
-            Arc::clone(&store),
-            ledger,
-            Arc::clone(&rights),
+            Arc::clone(&content.store),
+            Arc::clone(&content.ledger),
+            Arc::clone(&content.rights),
             Arc::clone(&metrics),
         );
         let listeners = Listeners::bind(&options).await?;
@@ -198,8 +177,7 @@ impl App {
         Ok(Self {
             cache,
             engine,
-            store,
-            rights,
+            content,
             metrics,
             conditions,
             credentials,
@@ -234,7 +212,7 @@ impl App {
         let background = Background {
             cache: self.cache.clone(),
             engine: self.engine.clone(),
-            store: Arc::clone(&self.store),
+            store: Arc::clone(&self.content.store),
             metrics: Arc::clone(&self.metrics),
             credentials: self.credentials,
             conditions: self.conditions,
@@ -242,7 +220,7 @@ impl App {
             poll: self.limits.poll,
         };
         let background = tokio::spawn(background.run());
-        let scrub = scrub::start(Arc::clone(&self.store), self.limits.scrub);
+        let scrub = scrub::start(Arc::clone(&self.content.store), self.limits.scrub);
         let (cache, metrics) = (self.cache, self.metrics);
         let prover = Arc::new(Prover::new(self.identity, ready.subscribe()));
         let answer = move |request: Request<_>| {
@@ -254,14 +232,6 @@ impl App {
                 }
             }
         };
-        if let Some(address) = self
-            .listeners
-            .addresses
-            .metrics
-            .filter(|address| address.ip().is_unspecified())
-        {
-            tracing::warn!(%address, "--metrics is answered on every address of this machine: give one of them");
-        }
         tracing::info!(listen = %self.listeners.addresses.listen, admin = %self.listeners.addresses.admin, "serving");
         let serving = surface::serve(
             self.listeners.runtime,
@@ -278,12 +248,7 @@ impl App {
         background.abort();
         drop(scrub);
         self.engine.shut_down().await;
-        let (rights, store) = (self.rights, Arc::clone(&self.store));
-        let _ = tokio::task::spawn_blocking(move || {
-            rights.flush();
-            store.record_uses();
-        })
-        .await;
+        self.content.close().await;
         stop_admin.cancel();
         let _ = admin_listener.await;
         if let Some(listener) = public_listener {
@@ -322,7 +287,11 @@ impl App {
     }
 
     fn status(&self) -> Report {
-        let (cache, engine, store) = (self.cache.clone(), self.engine.clone(), Arc::clone(&self.store));
+        let (cache, engine, store) = (
+            self.cache.clone(),
+            self.engine.clone(),
+            Arc::clone(&self.content.store),
+        );
         let started = self.started;
         Arc::new(move || {
             let config = cache.targets().config();
@@ -347,92 +316,3 @@ fn identity_key(directory: &Path) -> Result<IdentityKey, Error> {
         source,
     })
 }
-
-/// Opens the store, waiting for another process that may just be ending.
-async fn open_store(directory: PathBuf, how: store::Options) -> Result<Arc<Store>, Error> {
-    let until = Instant::now() + LOCK_PATIENCE;
-    loop {
-        let (directory, how) = (directory.clone(), how.clone());
-        let opened = tokio::task::spawn_blocking(move || Store::open_with(&directory, how)).await?;
-        match opened {
-            Err(store::Error::Locked { .. }) if Instant::now() < until => {
-                tokio::time::sleep(LOCK_RETRY).await;
-            }
-            opened => return Ok(Arc::new(opened?)),
-        }
-    }
-}
-
-struct Listeners {
-    runtime: TcpListener,
-    admin: TcpListener,
-    public: Option<TcpListener>,
-    addresses: Addresses,
-}
-
-impl Listeners {
-    async fn bind(options: &ServeOptions) -> Result<Self, Error> {
-        let runtime = bind("--listen", options.listen).await?;
-        let admin = bind("--admin", options.admin).await?;
-        let public = match options.metrics {
-            Some(address) => Some(bind("--metrics", address).await?),
-            None => None,
-        };
-        let addresses = Addresses {
-            listen: local(&runtime, options.listen),
-            admin: local(&admin, options.admin),
-            metrics: public
-                .as_ref()
-                .zip(options.metrics)
-                .map(|(bound, asked)| local(bound, asked)),
-        };
-        Ok(Self {
-            runtime,
-            admin,
-            public,
-            addresses,
-        })
-    }
-}
-
-async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Bind {
-        flag,
-        address,
-        source,
-    })
-}
-
-fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
-    listener.local_addr().unwrap_or(asked)
-}
-
-fn serve_router(
-    listener: TcpListener,
-    router: axum::Router,
-    stop: CancellationToken,
-) -> tokio::task::JoinHandle<()> {
-    let answer = move |request: Request<hyper::body::Incoming>| {
-        let router = router.clone();
-        async move {
-            match tower::ServiceExt::oneshot(router, request.map(Body::new)).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
-        }
-    };
-    let limits = ConnectionLimits {
-        connections: ADMIN_CONNECTIONS_MAX,
-        drain: ADMIN_DRAIN,
-        ..Default::default()
-    };
-    tokio::spawn(surface::serve(listener, limits, stop, answer))
-}
-
-/// How long another process may take to let go of the cache directory: its pulls may end first.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-const LOCK_RETRY: Duration = Duration::from_millis(100);
-/// Probes and scrapes are few.
-const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// A scrape is short.
-const ADMIN_DRAIN: Duration = Duration::from_secs(1);
