@@ -1,5 +1,7 @@
 //! The command line: what the program can be told, and the commands that need no server.
 
+mod store;
+
 use std::io::{self, Write};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use larder_program::Exit;
 
 use crate::admin::reachable;
 use crate::{cache_dir, config};
+
+pub use store::{Format, RemovalOptions, SelectionOptions, StoreCommand, StoreOptions, run as store};
 
 /// A verified, streaming pull-through cache for OCI registries.
 #[derive(Debug, Parser)]
@@ -52,6 +56,8 @@ pub enum Command {
         #[arg(long, value_name = "DIR", default_value = CACHE_MOUNT, env = "LARDER_CACHE_DIR")]
         cache_dir: PathBuf,
     },
+    /// List, verify, free, remove, export and import what a cache holds, while it runs or not.
+    Store(StoreOptions),
     /// Print the version.
     Version,
 }

@@ -28,6 +28,7 @@ pub use host::{DOCKER_HUB, HostPattern, canonical_host};
 pub use limits::{Amount, CacheLimits};
 pub(crate) use reload::Settled;
 pub use reload::{POLL_INTERVAL, Reload, load, watch};
+pub(crate) use units::parse_duration;
 pub(crate) use validate::is_dns_subdomain;
 
 /// The largest document; a ConfigMap cannot hold more.

@@ -19,5 +19,6 @@ pub mod oci;
 pub mod pull;
 pub mod rights;
 pub mod store;
+pub mod store_tools;
 pub mod tags;
 pub mod upstream;

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Probe { state_dir } => end(node_config::probe(&state_dir), err),
         Command::Prepare { cache_dir } => end(cache_dir::prepare(&cache_dir), err),
         Command::Purge { cache_dir } => cli::purge(&cache_dir, err),
+        Command::Store(options) => cli::store(options, out, err),
         Command::Check { config } => cli::check(&config, out, err),
         Command::Version => cli::version(out),
     };

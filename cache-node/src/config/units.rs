@@ -90,7 +90,7 @@ pub(super) fn format_amount(amount: Amount) -> String {
 }
 
 /// A duration such as `5m`, `1h30m`, `500ms` or `0s`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let malformed = || {
         format!(
             "{} is not a duration; write whole h, m, s or ms, such as 5m or 1h30m",

@@ -1,0 +1,104 @@
+//! Content that comes from somewhere else than an upstream: hashed on its way to the disk, and listed only then.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+
+use super::layout::move_durably;
+use super::{Error, Store, seal};
+use crate::oci::{Digest, DigestHasher};
+
+/// How much is read, hashed and written at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Why content was not taken in. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// It cannot be kept.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// It cannot be read, or ends early.
+    #[error("cannot read {digest}")]
+    Read {
+        /// What it is called.
+        digest: Digest,
+        /// The reader's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is something else than its name says.
+    #[error("{digest} is not what its name says: it has the digest {found}")]
+    Mismatch {
+        /// What it is called.
+        digest: Digest,
+        /// What it is.
+        found: Digest,
+    },
+}
+
+impl Store {
+    /// Keeps the `length` bytes of `content` if they have this digest. Has its own file, so that a fill of the same
+    /// content is not disturbed. Blocks.
+    ///
+    /// # Errors
+    /// The content is not what it should be, or cannot be kept.
+    pub fn take_in(&self, digest: &Digest, length: u64, content: &mut dyn Read) -> Result<(), IntakeError> {
+        let temporary = self.layout.temporary();
+        let taken = self.receive(&temporary, digest, length, content);
+        if taken.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        taken
+    }
+
+    fn receive(
+        &self,
+        temporary: &std::path::Path,
+        digest: &Digest,
+        length: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), IntakeError> {
+        let unreadable = |source| IntakeError::Read {
+            digest: *digest,
+            source,
+        };
+        let mut file = File::create_new(temporary).map_err(Error::io("make", temporary))?;
+        if length > 0 {
+            match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length) {
+                // A file system without preallocation fills as it is written.
+                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+                Err(errno) => return Err(Error::io("reserve space for", temporary)(errno.into()).into()),
+            }
+        }
+        let mut hasher = DigestHasher::new(digest.algorithm());
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut left = length;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let read = content.read(&mut buffer[..wanted]).map_err(unreadable)?;
+            if read == 0 {
+                return Err(unreadable(io::ErrorKind::UnexpectedEof.into()));
+            }
+            hasher.update(&buffer[..read]);
+            file.write_all(&buffer[..read])
+                .map_err(Error::io("write", temporary))?;
+            left -= read as u64;
+        }
+        let found = hasher.finish();
+        if found != *digest {
+            return Err(IntakeError::Mismatch {
+                digest: *digest,
+                found,
+            });
+        }
+        let path = self.layout.blob(digest);
+        let kept = (|| {
+            seal::set(&file, digest, length)?;
+            file.sync_all()?;
+            let metadata = file.metadata()?;
+            move_durably(temporary, &path)?;
+            Ok(metadata)
+        })();
+        self.list(*digest, &kept.map_err(Error::io("keep", &path))?);
+        Ok(())
+    }
+}
