@@ -20,7 +20,7 @@ pub enum IntakeError {
     #[error("cannot read {digest}")]
     Read {
         /// What it is called.
-        digest: Digest,
+        digest: String,
         /// The reader's answer.
         #[source]
         source: io::Error,
@@ -29,9 +29,9 @@ pub enum IntakeError {
     #[error("{digest} is not what its name says: it has the digest {found}")]
     Mismatch {
         /// What it is called.
-        digest: Digest,
+        digest: String,
         /// What it is.
-        found: Digest,
+        found: String,
     },
 }
 
@@ -58,7 +58,7 @@ impl Store {
         content: &mut dyn Read,
     ) -> Result<(), IntakeError> {
         let unreadable = |source| IntakeError::Read {
-            digest: *digest,
+            digest: digest.to_string(),
             source,
         };
         let mut file = File::create_new(temporary).map_err(Error::io("make", temporary))?;
@@ -86,8 +86,8 @@ impl Store {
         let found = hasher.finish();
         if found != *digest {
             return Err(IntakeError::Mismatch {
-                digest: *digest,
-                found,
+                digest: digest.to_string(),
+                found: found.to_string(),
             });
         }
         let path = self.layout.blob(digest);

@@ -34,13 +34,28 @@ impl Skopeo {
     /// # Errors
     /// With what skopeo said, and where a file's bytes are not its digest's.
     pub async fn copy(&self, image: &str) -> Result<BTreeSet<String>> {
+        self.copy_from(&format!("docker://{image}")).await
+    }
+
+    /// The same from any place that skopeo knows, such as `oci-archive:FILE:NAME`.
+    ///
+    /// # Errors
+    /// With what skopeo said, and where a file's bytes are not its digest's.
+    pub async fn copy_from(&self, source: &str) -> Result<BTreeSet<String>> {
         let copy = TempDir::new_in(self.dir.path())?;
-        let mut skopeo = self.skopeo(&["copy", "--insecure-policy", "--preserve-digests"]);
-        skopeo
-            .arg(format!("docker://{image}"))
-            .arg(format!("dir:{}", copy.path().display()));
-        run(skopeo).await?;
+        self.copy_to(source, &format!("dir:{}", copy.path().display()))
+            .await?;
         verified_digests(copy.path())
+    }
+
+    /// Copies from one place that skopeo knows to another.
+    ///
+    /// # Errors
+    /// With what skopeo said.
+    pub async fn copy_to(&self, source: &str, target: &str) -> Result<()> {
+        let mut skopeo = self.skopeo(&["copy", "--insecure-policy", "--preserve-digests"]);
+        skopeo.arg(source).arg(target);
+        run(skopeo).await.map(drop)
     }
 
     /// The digest of the manifest or index that a name stands for.
