@@ -8,6 +8,7 @@ mod observe;
 mod probe;
 mod process;
 mod scrub;
+mod tools;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::pull::{Cache, Targets};
 use crate::rights::PROOF_TTL;
 use crate::store;
+use crate::store_tools::{ControlSocket, Tools};
 use crate::upstream::{self, Upstream};
 
 use background::Background;
@@ -119,6 +121,7 @@ pub struct App {
     cache: Cache,
     engine: Engine,
     content: Content,
+    control: Option<(ControlSocket, Tools)>,
     metrics: Arc<Metrics>,
     conditions: Arc<Conditions>,
     credentials: Arc<CredentialStore>,
@@ -172,12 +175,14 @@ impl App {
             Arc::clone(&metrics),
         );
         let listeners = Listeners::bind(&options).await?;
+        let control = tools::prepare(&options.cache_dir, &content);
         // Only whoever holds the port makes a key: another process of this pod would take the old one's away.
         let identity = options.state_dir.as_deref().map(identity_key).transpose()?;
         Ok(Self {
             cache,
             engine,
             content,
+            control,
             metrics,
             conditions,
             credentials,
@@ -221,6 +226,7 @@ impl App {
         };
         let background = tokio::spawn(background.run());
         let scrub = scrub::start(Arc::clone(&self.content.store), self.limits.scrub);
+        let tools = tokio::spawn(tools::serve(self.control, shutdown.clone()));
         let (cache, metrics) = (self.cache, self.metrics);
         let prover = Arc::new(Prover::new(self.identity, ready.subscribe()));
         let answer = move |request: Request<_>| {
@@ -247,6 +253,7 @@ impl App {
         tokio::join!(serving, draining);
         background.abort();
         drop(scrub);
+        let _ = tools.await;
         self.engine.shut_down().await;
         self.content.close().await;
         stop_admin.cancel();

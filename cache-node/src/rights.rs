@@ -144,15 +144,7 @@ impl Rights {
     /// Upstream did not give `digest` to `scope`, if it asked for one digest, and says why.
     pub fn refused(&self, digest: Option<&Digest>, scope: &Scope, kind: Kind) {
         match (kind, digest) {
-            (Kind::NotFound, Some(digest)) => {
-                let mut state = self.write();
-                if let Some(repository) = state.facts.number(&scope.repository) {
-                    state.learn(&Event::Lost {
-                        digest: *digest,
-                        repository,
-                    });
-                }
-            }
+            (Kind::NotFound, Some(digest)) => self.withdraw(digest, &scope.repository),
             (Kind::Unauthorized | Kind::Denied, _) => {
                 // At the end of all times every proof is in the past.
                 let is_known = self.read().facts.access_age(scope, u64::MAX).is_some();
@@ -199,6 +191,17 @@ impl Rights {
             });
         }
         state.facts.mark_read(&manifest.digest, number);
+    }
+
+    /// `repository` does not have the content any more.
+    pub fn withdraw(&self, digest: &Digest, repository: &Repository) {
+        let mut state = self.write();
+        if let Some(repository) = state.facts.number(repository) {
+            state.learn(&Event::Lost {
+                digest: *digest,
+                repository,
+            });
+        }
     }
 
     /// Forgets everything about the content: it is to be had as if it had never been here.

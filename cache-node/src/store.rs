@@ -14,6 +14,7 @@ mod disk;
 #[doc(hidden)] // Public for the benchmark of the policies alone.
 pub mod eviction;
 mod index;
+mod intake;
 mod journal;
 mod layout;
 mod lock;
@@ -42,6 +43,7 @@ use crate::oci::Digest;
 pub use condemned::Finding;
 pub use disk::{Disk, Operation, Witness};
 pub use index::{Count, Kind, Lease, Protected};
+pub use intake::IntakeError;
 pub use layout::Layout;
 pub use manifests::{MANIFEST_BYTES_MAX, Manifest};
 pub use marker::LAYOUT;

@@ -12,7 +12,6 @@ mod export;
 mod image_layout;
 mod import;
 mod member;
-mod rights;
 mod selection;
 mod tar_reader;
 
@@ -23,9 +22,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::Digest;
-use crate::store::{self, IntakeError, Kind, Removal, Store, Verdict};
-use crate::tags::{Key, Ledger};
+use crate::oci::{Digest, RepoName};
+use crate::rights::Rights;
+use crate::store::{self, IntakeError, Removal, Store, Verdict};
+use crate::tags::Ledger;
+use crate::upstream::Repository;
 
 use catalog::{Catalog, full_name};
 use selection::Filter;
@@ -94,15 +95,17 @@ pub enum Error {
 pub struct Tools {
     store: Arc<Store>,
     ledger: Arc<Ledger>,
+    rights: Arc<Rights>,
     is_live: bool,
 }
 
 impl Tools {
-    /// Tools for this store and its ledger; `is_live` if a cache serves from them.
-    pub fn new(store: Arc<Store>, ledger: Arc<Ledger>, is_live: bool) -> Self {
+    /// Tools for this store and its ledgers; `is_live` if a cache serves from them.
+    pub fn new(store: Arc<Store>, ledger: Arc<Ledger>, rights: Arc<Rights>, is_live: bool) -> Self {
         Self {
             store,
             ledger,
+            rights,
             is_live,
         }
     }
@@ -118,7 +121,7 @@ impl Tools {
         output: &mut dyn Output,
     ) -> Result<(), Error> {
         let filter = |selection| Filter::new(selection, SystemTime::now()).map_err(Error::Selection);
-        match operation {
+        let done = match operation {
             Operation::Stat => self.stat(output),
             Operation::List(selection) => self.list(&filter(selection)?, output),
             Operation::Verify(selection) => self.verify(&filter(selection)?, output),
@@ -126,15 +129,17 @@ impl Tools {
             Operation::Purge(selection) => self.purge(&filter(selection)?, output),
             Operation::Export(selection) => self.export(&filter(selection)?, output),
             Operation::Import => self.import(input, output),
-        }
+        };
+        self.rights.flush();
+        done
     }
 
-    fn catalog(&self) -> Result<Catalog, Error> {
-        Ok(Catalog::new(&self.store, &self.ledger)?)
+    fn catalog(&self) -> Catalog {
+        Catalog::new(&self.store, &self.ledger)
     }
 
     fn stat(&self, output: &mut dyn Output) -> Result<(), Error> {
-        let (objects, usage) = (self.store.objects()?, self.store.usage()?);
+        let (objects, usage) = (self.store.objects(), self.store.usage());
         let mut kinds: BTreeMap<_, (u64, u64)> = BTreeMap::new();
         for object in &objects {
             let (count, bytes) = kinds.entry(object.kind).or_default();
@@ -142,34 +147,35 @@ impl Tools {
             *bytes += object.length;
         }
         let kinds = kinds.into_iter().map(|(kind, (objects, bytes))| KindTotal {
-            kind: kind_name(kind).to_owned(),
+            kind: kind.as_str().to_owned(),
             objects,
             bytes,
         });
         let stat = Stat {
             live: self.is_live,
-            layout_version: usage.layout_version,
+            layout_version: store::LAYOUT,
             kinds: kinds.collect(),
             objects: objects.len() as u64,
             bytes: objects.iter().map(|object| object.length).sum(),
             stored_bytes: objects.iter().map(|object| object.stored_bytes).sum(),
             names: self.ledger.len() as u64,
-            budget_bytes: usage.budget_bytes,
-            free_bytes: usage.free_bytes,
-            free_inodes: usage.free_inodes,
-            partials: usage.partials,
-            partial_bytes: usage.partial_bytes,
+            capacity_bytes: usage.budget.capacity_bytes,
+            min_free_bytes: usage.budget.min_free_bytes,
+            free_bytes: usage.space.available_bytes,
+            free_inodes: usage.space.available_inodes,
+            partials: usage.partials.objects,
+            partial_bytes: usage.partials.stored_bytes,
         };
         Ok(output.event(Event::Stat(stat))?)
     }
 
     fn list(&self, filter: &Filter, output: &mut dyn Output) -> Result<(), Error> {
-        let catalog = self.catalog()?;
+        let catalog = self.catalog();
         let mut names = catalog.names_by_object();
         for object in catalog.select(&self.store, filter) {
             output.event(Event::Object(Row {
                 digest: object.digest.to_string(),
-                kind: kind_name(object.kind).to_owned(),
+                kind: object.kind.as_str().to_owned(),
                 bytes: object.length,
                 stored_bytes: object.stored_bytes,
                 last_used: rfc3339(object.last_used),
@@ -181,27 +187,27 @@ impl Tools {
     }
 
     fn verify(&self, filter: &Filter, output: &mut dyn Output) -> Result<(), Error> {
-        let catalog = self.catalog()?;
+        let catalog = self.catalog();
         let mut names = catalog.names_by_object();
         for object in catalog.select(&self.store, filter) {
             let digest = object.digest.to_string();
-            match self.store.verify(&object.digest) {
-                Verdict::Sound => output.event(Event::Sound {
+            match self.store.verify(&object.digest, |_| true) {
+                Verdict::Sound(_) => output.event(Event::Sound {
                     digest,
                     bytes: object.length,
                 })?,
-                Verdict::Condemned => output.event(Event::Condemned {
+                Verdict::Condemned(_) => output.event(Event::Condemned {
                     digest,
                     names: names.remove(&object.digest).unwrap_or_default(),
                 })?,
-                Verdict::Absent => {}
+                Verdict::Unknown => {}
             }
         }
         Ok(())
     }
 
     fn evict(&self, filter: &Filter, output: &mut dyn Output) -> Result<(), Error> {
-        let catalog = self.catalog()?;
+        let catalog = self.catalog();
         for object in catalog.select(&self.store, filter) {
             let digest = object.digest.to_string();
             if object.is_in_use {
@@ -218,13 +224,18 @@ impl Tools {
 
     /// Names go first: a crash in between leaves content that nobody can ask for by name, not names without content.
     fn purge(&self, filter: &Filter, output: &mut dyn Output) -> Result<(), Error> {
-        let catalog = self.catalog()?;
+        let catalog = self.catalog();
         let names = catalog.select_names(filter);
         let objects = catalog.select_for_purge(&self.store, filter, &names);
         for (key, entry) in &names {
-            self.forget(key, &entry.digest, output)?;
+            self.ledger.remove(key)?;
+            for digest in catalog.content_of_name_alone(key, entry, &names) {
+                self.rights.withdraw(&digest, &repository(&key.registry, &key.repository));
+            }
+            output.event(Event::Forgotten { name: full_name(key) })?;
         }
         for object in objects {
+            self.rights.forget(&object.digest);
             if self.store.remove(&object.digest, Removal::Purged) {
                 output.event(Event::Removed {
                     digest: object.digest.to_string(),
@@ -234,20 +245,12 @@ impl Tools {
         }
         Ok(())
     }
-
-    fn forget(&self, key: &Key, digest: &Digest, output: &mut dyn Output) -> Result<(), Error> {
-        self.ledger.remove(key)?;
-        rights::revoke(digest, &key.registry, &key.repository);
-        Ok(output.event(Event::Forgotten { name: full_name(key) })?)
-    }
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Manifest => "manifest",
-        Kind::Config => "config",
-        Kind::Layer => "layer",
-        Kind::Other => "other",
+fn repository(registry: &str, name: &RepoName) -> Repository {
+    Repository {
+        registry: registry.into(),
+        name: name.clone(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::config::{Globs, canonical_host, parse_duration};
 use crate::oci::Digest;
 use crate::store::{self, Store};
 use crate::store_tools::{self, Client, ClientError, Operation, Selection, Tools};
+use crate::rights::{PROOF_TTL, Rights};
 use crate::tags::Ledger;
 
 use console::Console;
@@ -286,7 +287,9 @@ fn run_stopped(
     })?;
     let store = Store::open(directory).map_err(Error::Open)?;
     let ledger = Ledger::open(store.layout()).map_err(Error::Open)?;
-    let tools = Tools::new(Arc::new(store), Arc::new(ledger), false);
+    let store = Arc::new(store);
+    let rights = Rights::open(Arc::clone(&store), PROOF_TTL).map_err(Error::Open)?;
+    let tools = Tools::new(store, Arc::new(ledger), Arc::new(rights), false);
     Ok(tools.run(operation, &mut *input, console)?)
 }
 

@@ -1,6 +1,7 @@
 //! What the store shall keep although nobody has asked for it lately: only here is known what names mean.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::Cache;
 use crate::oci::Digest;
@@ -45,6 +46,10 @@ impl Cache {
 
     /// Takes note of what a stored manifest names.
     pub async fn learn_manifest(&self, digest: &Digest) {
-        let _ = self.stored_manifest(digest).await;
+        let (store, digest) = (Arc::clone(&self.inner.store), *digest);
+        let read = tokio::task::spawn_blocking(move || store.peek_manifest(&digest));
+        if let Ok(Some(manifest)) = read.await {
+            self.inner.descriptors.learn(&manifest);
+        }
     }
 }

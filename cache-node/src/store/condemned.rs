@@ -39,7 +39,7 @@ impl Finding {
 
 impl Store {
     /// Takes a condemned object off the list and sets its file aside. Blocks.
-    pub(super) fn condemn(&self, digest: &Digest, lease: &Arc<Lease>, finding: Finding) {
+    pub fn condemn(&self, digest: &Digest, lease: &Arc<Lease>, finding: Finding) {
         lease.condemn();
         self.shared.quarantine(digest, lease, finding);
     }

@@ -1,9 +1,10 @@
 //! Content that comes from somewhere else than an upstream: hashed on its way to the disk, and listed only then.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
 
-use super::layout::move_durably;
+use super::admission::Reservation;
 use super::{Error, Store, seal};
 use crate::oci::{Digest, DigestHasher};
 
@@ -42,32 +43,34 @@ impl Store {
     /// # Errors
     /// The content is not what it should be, or cannot be kept.
     pub fn take_in(&self, digest: &Digest, length: u64, content: &mut dyn Read) -> Result<(), IntakeError> {
-        let temporary = self.layout.temporary();
+        let reservation = Reservation::new(Arc::clone(&self.shared), length, 0)?;
+        let temporary = self.shared.layout.temporary();
         let taken = self.receive(&temporary, digest, length, content);
         if taken.is_err() {
-            let _ = fs::remove_file(&temporary);
+            let _ = self.shared.layout.disk().remove(&temporary);
         }
+        drop(reservation);
         taken
     }
 
     fn receive(
         &self,
-        temporary: &std::path::Path,
+        temporary: &Path,
         digest: &Digest,
         length: u64,
         content: &mut dyn Read,
     ) -> Result<(), IntakeError> {
+        let disk = self.shared.layout.disk();
         let unreadable = |source| IntakeError::Read {
             digest: digest.to_string(),
             source,
         };
-        let mut file = File::create_new(temporary).map_err(Error::io("make", temporary))?;
+        let file = disk
+            .create_new(temporary)
+            .map_err(Error::io("make", temporary))?;
         if length > 0 {
-            match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length) {
-                // A file system without preallocation fills as it is written.
-                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-                Err(errno) => return Err(Error::io("reserve space for", temporary)(errno.into()).into()),
-            }
+            disk.allocate(&file, length)
+                .map_err(Error::io("reserve space for", temporary))?;
         }
         let mut hasher = DigestHasher::new(digest.algorithm());
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -79,7 +82,7 @@ impl Store {
                 return Err(unreadable(io::ErrorKind::UnexpectedEof.into()));
             }
             hasher.update(&buffer[..read]);
-            file.write_all(&buffer[..read])
+            disk.append(&file, &buffer[..read])
                 .map_err(Error::io("write", temporary))?;
             left -= read as u64;
         }
@@ -90,15 +93,17 @@ impl Store {
                 found: found.to_string(),
             });
         }
-        let path = self.layout.blob(digest);
+        self.shared.wait_for_name(digest);
+        let path = self.shared.layout.blob(digest);
         let kept = (|| {
-            seal::set(&file, digest, length)?;
-            file.sync_all()?;
+            seal::set(disk, &file, digest, length)?;
+            disk.sync(&file)?;
             let metadata = file.metadata()?;
-            move_durably(temporary, &path)?;
+            self.shared.layout.move_durably(temporary, &path)?;
             Ok(metadata)
         })();
-        self.list(*digest, &kept.map_err(Error::io("keep", &path))?);
+        self.shared
+            .list(*digest, &kept.map_err(Error::io("keep", &path))?, None);
         Ok(())
     }
 }

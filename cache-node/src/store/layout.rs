@@ -131,8 +131,7 @@ impl Layout {
     /// # Errors
     /// A file operation failed; `path` is as it was.
     pub fn write_atomically(&self, path: &Path, content: &[u8]) -> Result<File, Error> {
-        let unique = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.root.join("tmp").join(unique.to_string());
+        let temporary = self.temporary();
         let written = (|| {
             let file = self.disk.create_new(&temporary)?;
             self.disk.append(&file, content)?;
@@ -144,6 +143,12 @@ impl Layout {
             let _ = self.disk.remove(&temporary);
             Error::io("write", path)(error)
         })
+    }
+
+    /// A name for a file on its way to its own.
+    pub(super) fn temporary(&self) -> PathBuf {
+        let unique = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        self.root.join("tmp").join(unique.to_string())
     }
 
     /// Renames `from` to `to`, whose folder is made when it is the first of its kind, so that it survives a power cut.

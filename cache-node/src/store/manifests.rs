@@ -31,10 +31,19 @@ pub(super) fn media_type(layout: &Layout, digest: &Digest) -> Option<MediaType> 
 }
 
 impl Store {
-    /// The verified manifest `digest`, if the store has it. Blocks for a small read.
+    /// The verified manifest `digest`, if the store has it; a use of it. Blocks for a small read.
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
+        self.read_manifest(digest, true)
+    }
+
+    /// The same, for who wants to know what is in it: no use of it.
+    pub fn peek_manifest(&self, digest: &Digest) -> Option<Manifest> {
+        self.read_manifest(digest, false)
+    }
+
+    fn read_manifest(&self, digest: &Digest, is_use: bool) -> Option<Manifest> {
         let (media_type, _) = self.manifest_head(digest)?;
-        let blob = self.blob(digest)?;
+        let blob = self.open_listed(digest, is_use)?;
         if blob.length > MANIFEST_BYTES_MAX {
             return None;
         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::selection::Filter;
 use crate::oci::{Digest, descriptors};
-use crate::store::{self, Object, Store};
+use crate::store::{Object, Store};
 use crate::tags::{Entry, Key, Ledger, Name};
 
 /// Everything that is here, as it was at one moment.
@@ -36,7 +36,7 @@ fn tree(store: &Store, root: &Digest) -> Vec<Digest> {
             continue;
         }
         found.push(digest);
-        if let Some(manifest) = store.manifest(&digest) {
+        if let Some(manifest) = store.peek_manifest(&digest) {
             open.extend(descriptors(&manifest.body).iter().map(|named| named.digest));
         }
     }
@@ -44,8 +44,8 @@ fn tree(store: &Store, root: &Digest) -> Vec<Digest> {
 }
 
 impl Catalog {
-    pub(super) fn new(store: &Store, ledger: &Ledger) -> Result<Self, store::Error> {
-        let mut objects = store.objects()?;
+    pub(super) fn new(store: &Store, ledger: &Ledger) -> Self {
+        let mut objects = store.objects();
         objects.sort_unstable_by_key(|object| (std::cmp::Reverse(object.last_used), object.digest));
         let mut names = ledger.entries();
         names.sort_by_cached_key(|(key, _)| full_name(key));
@@ -54,11 +54,11 @@ impl Catalog {
             let found = || tree(store, &entry.digest);
             trees.entry(entry.digest).or_insert_with(found);
         }
-        Ok(Self {
+        Self {
             objects,
             names,
             trees,
-        })
+        }
     }
 
     /// All that a name leads to.
@@ -70,6 +70,21 @@ impl Catalog {
     fn content_of<'a>(&self, names: impl IntoIterator<Item = &'a (Key, Entry)>) -> HashSet<Digest> {
         let content = names.into_iter().flat_map(|(_, entry)| self.content(entry));
         content.copied().collect()
+    }
+
+    /// What a name leads to, and no other one of its repository that is not `going` too.
+    pub(super) fn content_of_name_alone(
+        &self,
+        key: &Key,
+        entry: &Entry,
+        going: &[&(Key, Entry)],
+    ) -> HashSet<Digest> {
+        let is_of_same = |other: &Key| (&other.registry, &other.repository) == (&key.registry, &key.repository);
+        let going: HashSet<_> = going.iter().map(|(key, _)| key).collect();
+        let staying = self.names.iter().filter(|(other, _)| is_of_same(other) && !going.contains(other));
+        let needed = self.content_of(staying);
+        let content = self.content(entry).iter().copied();
+        content.filter(|digest| !needed.contains(digest)).collect()
     }
 
     /// The names that lead to each object.

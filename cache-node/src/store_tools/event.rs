@@ -104,7 +104,7 @@ pub enum Event {
 pub struct Row {
     /// What names it.
     pub digest: String,
-    /// `manifest`, `config`, `layer` or `other`.
+    /// `manifest`, `config` or `layer`.
     pub kind: String,
     /// Its length.
     pub bytes: u64,
@@ -136,8 +136,10 @@ pub struct Stat {
     pub stored_bytes: u64,
     /// Names in the tag ledger.
     pub names: u64,
-    /// What content may take; absent without a limit.
-    pub budget_bytes: Option<u64>,
+    /// The most that the store may hold.
+    pub capacity_bytes: u64,
+    /// What must stay free on the file system.
+    pub min_free_bytes: u64,
     /// What the file system has left.
     pub free_bytes: u64,
     /// How many more files the file system takes.
@@ -152,7 +154,7 @@ pub struct Stat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KindTotal {
-    /// `manifest`, `config`, `layer` or `other`.
+    /// `manifest`, `config` or `layer`.
     pub kind: String,
     /// How many.
     pub objects: u64,

@@ -8,9 +8,9 @@ use super::catalog::full_name;
 use super::image_layout::{self, Image, ImageName};
 use super::member::Member;
 use super::selection::Filter;
-use super::{Error, Event, INDEX_DEPTH_MAX, Output, Tools, rights};
+use super::{Error, Event, INDEX_DEPTH_MAX, Output, Tools};
 use crate::oci::{Digest, DigestHasher, descriptors};
-use crate::store::{Blob, Removal, Store};
+use crate::store::{Blob, Finding, Store};
 use crate::tags::{Entry, Key, Name};
 
 /// Of every file in a tar.
@@ -27,7 +27,7 @@ struct Plan {
 
 impl Tools {
     pub(super) fn export(&self, filter: &Filter, output: &mut dyn Output) -> Result<(), Error> {
-        let catalog = self.catalog()?;
+        let catalog = self.catalog();
         let mut plan = Plan::default();
         for (key, entry) in catalog.select_names(filter) {
             if let Name::Tag(tag) = &key.name {
@@ -44,7 +44,10 @@ impl Tools {
                 "no image that is here as a whole is selected".to_owned(),
             ));
         }
-        let mut tar = tar::Builder::new(Bytes(output));
+        let mut tar = tar::Builder::new(Bytes {
+            output,
+            is_cut: false,
+        });
         let index = image_layout::render(&plan.images).map_err(io::Error::from)?;
         append(
             &mut tar,
@@ -54,9 +57,13 @@ impl Tools {
         )?;
         append(&mut tar, Member::Index, index.len() as u64, &index[..])?;
         for digest in &plan.objects {
-            self.write_out(&mut tar, digest)?;
+            let written = self.write_out(&mut tar, digest);
+            // Dropped, the builder would end the archive as if it were whole.
+            tar.get_mut().is_cut = written.is_err();
+            written?;
         }
-        Ok(tar.into_inner()?.flush()?)
+        tar.into_inner()?;
+        Ok(())
     }
 
     /// Plans an image, or as much of an index as is here.
@@ -75,7 +82,7 @@ impl Tools {
         };
         let objects = search.complete(&entry.digest, 0);
         let missing = search.missing.iter().map(Digest::to_string).collect();
-        let (Some(objects), Some(manifest)) = (objects, self.store.manifest(&entry.digest)) else {
+        let (Some(objects), Some(manifest)) = (objects, self.store.peek_manifest(&entry.digest)) else {
             let name = full_name(key);
             return Ok(output.event(Event::LeftOut { name, missing })?);
         };
@@ -88,7 +95,7 @@ impl Tools {
             media_type: manifest.media_type,
             digest: entry.digest,
             size: manifest.body.len() as u64,
-            is_public: rights::is_public(&entry.digest, &key.registry, &key.repository),
+            is_public: self.rights.is_public(&entry.digest),
             name: Some(name),
             checked_at: Some(entry.checked_at),
         });
@@ -107,7 +114,12 @@ impl Tools {
         let mut content = Hashed::new(&blob, digest);
         let appended = append(tar, Member::Blob(*digest), blob.length, &mut content);
         if content.has_failed || (appended.is_ok() && content.hasher.finish() != *digest) {
-            self.store.remove(digest, Removal::Condemned);
+            let finding = if content.has_failed {
+                Finding::Unreadable
+            } else {
+                Finding::Mismatch
+            };
+            self.store.condemn(digest, &blob.lease, finding);
             return Err(Error::Condemned(*digest));
         }
         appended
@@ -128,7 +140,7 @@ impl Search<'_> {
         if !self.seen.insert(*root) || depth > INDEX_DEPTH_MAX {
             return None;
         }
-        let Some(manifest) = self.store.manifest(root) else {
+        let Some(manifest) = self.store.peek_manifest(root) else {
             self.missing.push(*root);
             return None;
         };
@@ -166,11 +178,18 @@ fn append(
 }
 
 /// The bytes of a tar on their way to whoever listens.
-struct Bytes<'a>(&'a mut dyn Output);
+struct Bytes<'a> {
+    output: &'a mut dyn Output,
+    /// Nothing more is passed on.
+    is_cut: bool,
+}
 
 impl Write for Bytes<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.bytes(bytes)?;
+        if self.is_cut {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.output.bytes(bytes)?;
         Ok(bytes.len())
     }
 

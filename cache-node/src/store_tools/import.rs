@@ -10,7 +10,7 @@ use super::catalog::full_name;
 use super::image_layout::{self, Image, ImageName};
 use super::member::{INDEX_FILE, LAYOUT_FILE, Member};
 use super::tar_reader::{ArchiveError, Entry, TarReader};
-use super::{Error, Event, INDEX_DEPTH_MAX, Output, Tools, rights};
+use super::{Error, Event, INDEX_DEPTH_MAX, Output, Tools, repository};
 use crate::oci::{Digest, MediaType, descriptors, sniff_media_type};
 use crate::store::{MANIFEST_BYTES_MAX, Manifest, Removal};
 use crate::tags::{self, Key, Name};
@@ -41,32 +41,8 @@ struct Proved {
 impl Tools {
     pub(super) fn import(&self, input: &mut dyn Read, output: &mut dyn Output) -> Result<(), Error> {
         let mut unpacked = Unpacked::default();
-        let imported = self.unpack_and_record(input, &mut unpacked, output);
-        if imported.is_err() {
-            for digest in &unpacked.added {
-                self.store.remove(digest, Removal::Purged);
-            }
-        }
-        imported
-    }
-
-    fn unpack_and_record(
-        &self,
-        input: &mut dyn Read,
-        unpacked: &mut Unpacked,
-        output: &mut dyn Output,
-    ) -> Result<(), Error> {
-        self.unpack(input, unpacked)?;
-        let missing = |file| Error::Layout(format!("it has no {file}"));
-        let layout = unpacked.layout.as_deref().ok_or_else(|| missing(LAYOUT_FILE))?;
-        image_layout::check_layout(layout).map_err(Error::Layout)?;
-        let index = unpacked.index.as_deref().ok_or_else(|| missing(INDEX_FILE))?;
-        let images = image_layout::parse(index).map_err(Error::Layout)?;
-        let proved = images
-            .into_iter()
-            .map(|image| self.prove(image, &unpacked.seen).map_err(Error::Layout));
-        let proved = proved.collect::<Result<Vec<_>, _>>()?;
-        let named: HashSet<_> = proved.iter().flat_map(|image| &image.content).collect();
+        let proved = self.unpack_and_prove(input, &mut unpacked);
+        let named: HashSet<_> = proved.iter().flatten().flat_map(|image| &image.content).collect();
         for digest in &unpacked.added {
             if !named.contains(digest) {
                 self.store.remove(digest, Removal::Purged);
@@ -75,11 +51,24 @@ impl Tools {
                 output.event(Event::Added { digest, bytes })?;
             }
         }
-        proved.iter().try_for_each(|image| self.record(image, output))
+        proved?.iter().try_for_each(|image| self.record(image, output))
+    }
+
+    fn unpack_and_prove(&self, input: &mut dyn Read, unpacked: &mut Unpacked) -> Result<Vec<Proved>, Error> {
+        self.unpack(input, unpacked)?;
+        let missing = |file| Error::Layout(format!("it has no {file}"));
+        let layout = unpacked.layout.as_deref().ok_or_else(|| missing(LAYOUT_FILE))?;
+        image_layout::check_layout(layout).map_err(Error::Layout)?;
+        let index = unpacked.index.as_deref().ok_or_else(|| missing(INDEX_FILE))?;
+        let images = image_layout::parse(index).map_err(Error::Layout)?;
+        let images = images.into_iter();
+        images
+            .map(|image| self.prove(image, &unpacked.seen).map_err(Error::Layout))
+            .collect()
     }
 
     fn unpack(&self, input: &mut dyn Read, unpacked: &mut Unpacked) -> Result<(), Error> {
-        let mut room_bytes = self.store.usage()?.free_bytes;
+        let mut room_bytes = self.store.usage().space.available_bytes;
         let mut tar = TarReader::new(input);
         while let Some(entry) = tar.next()? {
             let refuse = |what: &str| ArchiveError::member(&entry.path, what);
@@ -191,7 +180,8 @@ impl Tools {
             return Ok(output.event(Event::Imported { name, digest })?);
         };
         for content in &proved.content {
-            rights::vouch(content, &name.registry, &name.repository, image.is_public);
+            let repository = repository(&name.registry, &name.repository);
+            self.rights.vouch(content, &repository, image.is_public);
         }
         if let Some(tag) = &name.tag {
             let key = Key {

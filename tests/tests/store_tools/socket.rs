@@ -63,6 +63,34 @@ async fn a_long_path_is_no_hindrance() {
     assert_eq!(ask(&cache, &["stat"]).await["live"], true);
 }
 
+/// Needs root. What root makes in a stopped cache belongs to the cache's user.
+#[tokio::test]
+async fn root_works_as_the_caches_user() {
+    let scene = Scene::start(true).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, file) = (dir.path().join("cache"), dir.path().join("images.tar"));
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(&cache).unwrap();
+    std::os::unix::fs::chown(&cache, Some(ANOTHER_USER), Some(ANOTHER_USER)).unwrap();
+    tell(scene.cache(), &["export", file.to_str().unwrap()])
+        .await
+        .good();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    tell(&cache, &["import", file.to_str().unwrap()]).await.good();
+    let mut folders = vec![cache.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let (path, metadata) = entry
+                .map(|entry| (entry.path(), entry.metadata().unwrap()))
+                .unwrap();
+            assert_eq!(metadata.uid(), ANOTHER_USER, "{}", path.display());
+            folders.extend(metadata.is_dir().then_some(path));
+        }
+    }
+    let expected = sorted([all_of(&scene.app), all_of(&scene.tool)].concat());
+    assert_eq!(listed(&cache, &[]).await, expected);
+}
+
 /// What changes a store is not to be had over TCP.
 #[tokio::test]
 async fn no_listener_knows_the_tools() {

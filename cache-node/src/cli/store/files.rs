@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use super::STANDARD;
@@ -64,7 +64,9 @@ pub(super) enum Target<'a> {
     /// What was in the file is lost with the first byte that comes.
     File {
         file: File,
-        is_empty: bool,
+        path: PathBuf,
+        is_new: bool,
+        is_written: bool,
     },
     Directory {
         pipe: PipeWriter,
@@ -83,11 +85,17 @@ impl<'a> Target<'a> {
 
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         if !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
-            let mut options = OpenOptions::new();
-            let file = options.write(true).create(true).truncate(false).open(path)?;
+            let (file, is_new) = match File::create_new(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    (OpenOptions::new().write(true).open(path)?, false)
+                }
+                file => (file?, true),
+            };
             return Ok(Self::File {
                 file,
-                is_empty: false,
+                path: path.to_owned(),
+                is_new,
+                is_written: false,
             });
         }
         let ((reader, pipe), path) = (io::pipe()?, path.to_owned());
@@ -101,11 +109,11 @@ impl<'a> Target<'a> {
         match self {
             Self::Nowhere => Ok(()),
             Self::Stream(stream) => stream.write_all(bytes),
-            Self::File { file, is_empty } => {
-                if !*is_empty {
+            Self::File { file, is_written, .. } => {
+                if !*is_written {
                     // A device has no length, and needs none.
                     let _ = file.set_len(0);
-                    *is_empty = true;
+                    *is_written = true;
                 }
                 file.write_all(bytes)
             }
@@ -118,6 +126,12 @@ impl<'a> Target<'a> {
         match self {
             Self::Nowhere => Ok(()),
             Self::Stream(stream) => stream.flush(),
+            Self::File {
+                path,
+                is_new: true,
+                is_written: false,
+                ..
+            } => fs::remove_file(path),
             Self::File { file, .. } => match file.sync_all() {
                 // A pipe or a device cannot be synced, and need not be.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

@@ -189,7 +189,11 @@ pub(super) fn stat(stat: &Stat) -> String {
     }
     let unfinished = format!("{} fills, {}", stat.partials, size(stat.partial_bytes));
     let free = format!("{}, {} files", size(stat.free_bytes), stat.free_inodes);
-    let budget = stat.budget_bytes.map_or_else(|| "none".to_owned(), size);
+    let budget = format!(
+        "{}, with {} free",
+        size(stat.capacity_bytes),
+        size(stat.min_free_bytes)
+    );
     lines.extend([
         ("names".to_owned(), stat.names.to_string()),
         ("unfinished".to_owned(), unfinished),
