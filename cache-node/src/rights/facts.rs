@@ -54,6 +54,8 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 struct Content {
     is_public: bool,
+    /// It was here at the last compaction. What was not may be on its way into the store.
+    is_settled: bool,
     /// One per repository.
     ties: Vec<Tie>,
 }
@@ -264,7 +266,8 @@ impl Facts {
         content.ties.iter().find(|tie| tie.repository == number)
     }
 
-    /// The same without content that is not kept, and without repositories that nothing is known of.
+    /// The same without repositories that nothing is known of, and without content that is not kept and that an earlier
+    /// compaction has spared.
     pub(super) fn compacted(&self, is_kept: impl Fn(&Digest) -> bool) -> Self {
         let mut compacted = Self::default();
         let renumber = |compacted: &mut Self, number: u32| {
@@ -283,7 +286,7 @@ impl Facts {
                     has,
                     named,
                     is_public,
-                } if is_kept(&digest) => Event::Content {
+                } if is_kept(&digest) || !self.is_settled(&digest) => Event::Content {
                     digest,
                     has: has
                         .into_iter()
@@ -315,7 +318,14 @@ impl Facts {
             };
             compacted.apply(&event);
         }
+        for content in compacted.content.values_mut() {
+            content.is_settled = true;
+        }
         compacted
+    }
+
+    fn is_settled(&self, digest: &Digest) -> bool {
+        self.content.get(digest).is_some_and(|content| content.is_settled)
     }
 
     /// The events that say all of this, in an order in which they can be applied.

@@ -216,6 +216,24 @@ fn what_is_not_stored_any_more_is_forgotten() {
     assert!(scene.rights.is_public(&kept) && !scene.rights.is_public(&gone));
 }
 
+/// What is learned just before content is in the store must not be lost by the very write that it causes; what leaves the
+/// store for good is forgotten without a restart.
+#[test]
+fn compaction_spares_what_is_on_its_way_once() {
+    let scene = scene();
+    let fleeting = digest("fleeting");
+    scene.rights.proved(&fleeting, &anonymous("a/app"));
+    scene.rights.flush();
+    assert!(scene.rights.is_public(&fleeting));
+    let kept = scene.stored("kept").digest;
+    for round in 0..4_000 {
+        scene.rights.proved(&kept, &secret("b/app", round));
+        scene.rights.flush();
+    }
+    assert!(scene.rights.is_member(&kept, &repository("b/app")));
+    assert!(!scene.rights.is_public(&fleeting) && !scene.text().contains(&fleeting.hex()));
+}
+
 #[test]
 fn a_torn_file_is_believed_line_by_line_and_written_anew() {
     let scene = scene();
