@@ -3,6 +3,7 @@
 //! Nothing here depends on the machine: the trace follows from its seed. `docs/benchmarks.md` says more.
 
 use cache_node::store::eviction::Queue;
+use larder_tests::bench::show;
 use larder_tests::eviction::{HitRatio, Lru, Policy, Replay, Shape, Sieve, Trace, hit_ratio};
 
 const DAYS: usize = 60;
@@ -64,9 +65,4 @@ fn row<P: Policy>(name: &str, trace: &Trace, replay: Replay) {
         format!(" {objects:.1} / {bytes:.1} |")
     });
     show(&format!("| {name} |{}", cells.concat()));
-}
-
-#[expect(clippy::print_stdout, reason = "a benchmark is run to be read")]
-fn show(text: &str) {
-    println!("{text}");
 }

@@ -9,16 +9,18 @@ mod client;
 mod contestant;
 #[path = "pull/table.rs"]
 mod table;
+#[path = "pull/upkeep.rs"]
+mod upkeep;
 #[path = "pull/upstream.rs"]
 mod upstream;
 
-use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use client::{Mode, Taken, get};
 use contestant::{ALL, Contestant, Kind};
 use futures_util::future::try_join_all;
+use larder_tests::bench::{build_cache_node, show};
 use table::{Row, Table};
 use upstream::{Files, Timed};
 
@@ -65,13 +67,7 @@ const MEMORY_SLOW: Row = row("peak memory, 500 slow readers on a warm blob", "Mi
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Cargo builds what a benchmark depends on, but not a program that it starts.
-    let cargo = std::env::var_os("CARGO").context("run this by `cargo bench`")?;
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--locked", "--release", "-p", "cache-node"])
-        .status()?;
-    ensure!(built.success(), "cache-node does not build");
-
+    build_cache_node()?;
     let started = Instant::now();
     let say = |what: &str| show(&format!("== {:>3} s: {what}", started.elapsed().as_secs()));
     let mut table = Table::default();
@@ -95,14 +91,11 @@ async fn main() -> Result<()> {
         memory(kind, &files, &mut table).await?;
         memory_slow(kind, &files, &mut table).await?;
     }
-    say("done");
     show(&format!("\n{}", table.render()));
+    say("the cost of eviction and scrub");
+    upkeep::run(&files).await?;
+    say("done");
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "a benchmark is run to be read")]
-fn show(text: &str) {
-    println!("{text}");
 }
 
 async fn throughput(files: &Files, round: u64, table: &mut Table) -> Result<()> {

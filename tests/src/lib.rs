@@ -40,6 +40,7 @@
     reason = "this crate is test code: a fixture that cannot work must fail the test at once and loudly"
 )]
 
+pub mod bench;
 pub mod charts;
 pub mod client;
 pub mod cluster;

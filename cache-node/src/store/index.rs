@@ -10,6 +10,9 @@ use super::eviction::Queue;
 use super::room::OBJECTS_MAX;
 use crate::oci::{Digest, MediaType};
 
+/// Requests that follow each other sooner are one use: ranges of a blob, a HEAD before its GET, a pull that is tried again.
+const ONE_USE: Duration = Duration::from_mins(10);
+
 /// What content is to those who name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -107,9 +110,6 @@ pub(super) struct Reserved {
     pub(super) unallocated: u64,
 }
 
-/// Requests that are nearer to each other are one use: those of one pull, ranges of one blob above all.
-const USE_APART: Duration = Duration::from_mins(1);
-
 pub(super) type ReservationId = u64;
 
 #[derive(Debug, Default)]
@@ -195,10 +195,12 @@ impl Index {
     /// Notes a use of the object: it is worth more from now on.
     pub(super) fn touch(&mut self, digest: &Digest, now: SystemTime) {
         if let Some(entry) = self.objects.get_mut(digest) {
-            let since = now.duration_since(entry.last_used).unwrap_or_default();
+            let is_another = now
+                .duration_since(entry.last_used)
+                .is_ok_and(|apart| apart >= ONE_USE);
             entry.last_used = now;
             entry.is_use_unrecorded = true;
-            if since >= USE_APART {
+            if is_another {
                 self.queue.hit(digest);
             }
         }
