@@ -2,6 +2,7 @@
 
 mod background;
 mod content;
+mod descriptors;
 mod judge;
 mod listeners;
 mod observe;
@@ -55,6 +56,8 @@ pub struct Limits {
     pub upstream: upstream::Limits,
     /// Of the runtime listener.
     pub connections: ConnectionLimits,
+    /// Connections at once to each of the other listeners: probes and scrapes are few.
+    pub admin_connections: usize,
     /// How often the configuration and the credentials are looked at.
     pub poll: Duration,
     /// Of the scrub.
@@ -69,6 +72,7 @@ impl Default for Limits {
             fill: fill::Limits::default(),
             upstream: upstream::Limits::default(),
             connections: ConnectionLimits::default(),
+            admin_connections: 64,
             poll: config::POLL_INTERVAL,
             scrub: ScrubLimits::default(),
             proof_ttl: PROOF_TTL,
@@ -208,12 +212,18 @@ impl App {
         let admin_listener = serve_router(
             self.listeners.admin,
             admin.clone().admin_router(),
+            self.limits.admin_connections,
             stop_admin.clone(),
         );
-        let public_listener = self
-            .listeners
-            .public
-            .map(|listener| serve_router(listener, admin.metrics_router(), stop_admin.clone()));
+        let public_listener = self.listeners.public.map(|listener| {
+            let router = admin.metrics_router();
+            serve_router(
+                listener,
+                router,
+                self.limits.admin_connections,
+                stop_admin.clone(),
+            )
+        });
         let background = Background {
             cache: self.cache.clone(),
             engine: self.engine.clone(),

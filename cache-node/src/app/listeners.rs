@@ -12,8 +12,6 @@ use super::Error;
 use crate::cli::ServeOptions;
 use crate::http::{self as surface, ConnectionLimits};
 
-/// Probes and scrapes are few.
-const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// A scrape is short.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -76,10 +74,11 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// Answers by `router` until `stop`.
+/// Answers by `router` until `stop`, at most so many connections at once.
 pub(super) fn serve_router(
     listener: TcpListener,
     router: axum::Router,
+    connections: usize,
     stop: CancellationToken,
 ) -> tokio::task::JoinHandle<()> {
     let answer = move |request: Request<hyper::body::Incoming>| {
@@ -92,7 +91,7 @@ pub(super) fn serve_router(
         }
     };
     let limits = ConnectionLimits {
-        connections: ADMIN_CONNECTIONS_MAX,
+        connections,
         drain: ADMIN_DRAIN,
         ..Default::default()
     };

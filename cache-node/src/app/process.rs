@@ -3,9 +3,8 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use larder_program::{Exit, fail, stop_on_signals};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{App, Error, Limits};
+use super::{App, Error, Limits, descriptors};
 use crate::cli::{self, ServeOptions};
 
 /// Threads that may wait for the disk at once. Hashing, writing and syncing of every fill share them.
@@ -17,7 +16,7 @@ const BLOCKING_THREADS_MAX: usize = 128;
 /// When `err` cannot be written to.
 pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
     let is_trial = options.config.is_none();
-    raise_descriptor_limit();
+    let limits = Limits::default().within(descriptors::raise_limit());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -27,7 +26,7 @@ pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
         Err(error) => return fail(&error, Exit::Failure, err),
     };
     runtime.block_on(async {
-        let app = match App::build(options, Limits::default()).await {
+        let app = match App::build(options, limits).await {
             Ok(app) => app,
             Err(error @ Error::Config(_)) => return fail(&error, Exit::Usage, err),
             Err(error) => return fail(&error, Exit::Failure, err),
@@ -43,17 +42,4 @@ pub fn run(options: ServeOptions, err: &mut impl Write) -> io::Result<Exit> {
         app.run(shutdown).await;
         Ok(Exit::Success)
     })
-}
-
-/// A connection, a file and an upstream each take a descriptor, and the soft limit is often 1024: for programs that use
-/// `select`, which nothing here does.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }
