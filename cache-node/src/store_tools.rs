@@ -230,7 +230,8 @@ impl Tools {
         for (key, entry) in &names {
             self.ledger.remove(key)?;
             for digest in catalog.content_of_name_alone(key, entry, &names) {
-                self.rights.withdraw(&digest, &repository(&key.registry, &key.repository));
+                self.rights
+                    .withdraw(&digest, &repository(&key.registry, &key.repository));
             }
             output.event(Event::Forgotten { name: full_name(key) })?;
         }

@@ -19,9 +19,9 @@ use rustix::process::{Gid, Uid, geteuid};
 
 use crate::config::{Globs, canonical_host, parse_duration};
 use crate::oci::Digest;
+use crate::rights::{PROOF_TTL, Rights};
 use crate::store::{self, Store};
 use crate::store_tools::{self, Client, ClientError, Operation, Selection, Tools};
-use crate::rights::{PROOF_TTL, Rights};
 use crate::tags::Ledger;
 
 use console::Console;

@@ -65,9 +65,7 @@ impl Store {
             digest: digest.to_string(),
             source,
         };
-        let file = disk
-            .create_new(temporary)
-            .map_err(Error::io("make", temporary))?;
+        let file = disk.create_new(temporary).map_err(Error::io("make", temporary))?;
         if length > 0 {
             disk.allocate(&file, length)
                 .map_err(Error::io("reserve space for", temporary))?;

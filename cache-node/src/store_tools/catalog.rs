@@ -79,9 +79,13 @@ impl Catalog {
         entry: &Entry,
         going: &[&(Key, Entry)],
     ) -> HashSet<Digest> {
-        let is_of_same = |other: &Key| (&other.registry, &other.repository) == (&key.registry, &key.repository);
+        let is_of_same =
+            |other: &Key| (&other.registry, &other.repository) == (&key.registry, &key.repository);
         let going: HashSet<_> = going.iter().map(|(key, _)| key).collect();
-        let staying = self.names.iter().filter(|(other, _)| is_of_same(other) && !going.contains(other));
+        let staying = self
+            .names
+            .iter()
+            .filter(|(other, _)| is_of_same(other) && !going.contains(other));
         let needed = self.content_of(staying);
         let content = self.content(entry).iter().copied();
         content.filter(|digest| !needed.contains(digest)).collect()
