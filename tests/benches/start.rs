@@ -43,7 +43,10 @@ async fn main() -> Result<()> {
 }
 
 async fn start(cache: &Path, objects: u64) -> Result<()> {
-    let config = MirrorConfig::new().registry("up.test", "http://127.0.0.1:9");
+    let config = MirrorConfig::new()
+        .registry("up.test", "http://127.0.0.1:9")
+        // However full the machine's disk is, nothing is to go.
+        .set("/cache/minFree", "1%");
     let mut node = NodeProcess::builder().config(&config).cache_dir(cache).prepare();
     let (mut ready_s, mut now_mib, mut peak_mib) = (Spread::default(), Spread::default(), Spread::default());
     for _ in 0..ROUNDS {
