@@ -245,14 +245,15 @@ impl Rights {
             // What is in memory is written when the disk is back.
             return Ok(());
         }
-        let (text, lines) = {
+        // A copy: pulls must not wait while it is written.
+        let facts = {
             let mut state = self.write();
             state.facts = state.facts.compacted(|digest| self.store.contains(digest));
             // All that waits is among the facts.
             state.take_pending();
-            (file::render(&state.facts), state.facts.len())
+            state.facts.clone()
         };
-        **journal = Some(Journal::rewrite(layout, &self.salt, &text, lines)?);
+        **journal = Some(Journal::rewrite(layout, &self.salt, &facts)?);
         Ok(())
     }
 

@@ -43,14 +43,16 @@ impl Descriptors {
         }
         state.learned.insert(manifest.digest);
         for descriptor in named.into_iter().filter(|descriptor| !descriptor.is_manifest) {
-            let length = Some(descriptor.size_bytes);
-            state.expectations.insert(
-                descriptor.digest,
-                Expectation {
-                    length,
-                    is_layer: descriptor.is_layer,
-                },
-            );
+            let named = Expectation {
+                length: Some(descriptor.size_bytes),
+                is_layer: descriptor.is_layer,
+            };
+            let known = state.expectations.entry(descriptor.digest).or_insert(named);
+            if known.length != named.length {
+                // One of them is wrong. Anybody can write a manifest, and it must not keep others from what they have.
+                known.length = None;
+            }
+            known.is_layer &= named.is_layer;
         }
     }
 
@@ -58,5 +60,30 @@ impl Descriptors {
     pub(super) fn expectation(&self, digest: &Digest) -> Expectation {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.expectations.get(digest).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Algorithm, MediaType};
+
+    fn manifest(layer: &Digest, size: u64) -> Manifest {
+        let body = format!(r#"{{"schemaVersion":2,"layers":[{{"digest":"{layer}","size":{size}}}]}}"#);
+        Manifest {
+            digest: Digest::of(Algorithm::Sha256, body.as_bytes()),
+            media_type: MediaType::oci_index(),
+            body: body.into(),
+        }
+    }
+
+    #[test]
+    fn manifests_that_contradict_each_other_say_nothing() {
+        let descriptors = Descriptors::default();
+        let layer = Digest::of(Algorithm::Sha256, b"layer");
+        for (size, length) in [(5, Some(5)), (5, Some(5)), (6, None), (5, None)] {
+            descriptors.learn(&manifest(&layer, size));
+            assert_eq!(descriptors.expectation(&layer).length, length);
+        }
     }
 }

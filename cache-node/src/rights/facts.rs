@@ -42,7 +42,7 @@ pub(super) enum Event {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     repositories: Vec<Repository>,
     numbers: HashMap<Repository, u32>,
@@ -51,7 +51,7 @@ pub(super) struct Facts {
     ties: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     is_public: bool,
     /// It was here at the last compaction. What was not may be on its way into the store.

@@ -68,11 +68,13 @@ fn lines_max(facts: &Facts) -> usize {
 
 impl Journal {
     /// Writes the file anew, with all of `facts`.
-    pub(super) fn rewrite(layout: &Layout, salt: &Salt, facts: &[u8], lines: usize) -> Result<Self, Error> {
+    pub(super) fn rewrite(layout: &Layout, salt: &Salt, facts: &Facts) -> Result<Self, Error> {
         let path = layout.rights();
         let mut text = Vec::new();
         line::write_salt(&mut text, salt);
-        text.extend_from_slice(facts);
+        for event in facts.events() {
+            line::write_event(&mut text, &event);
+        }
         layout.write_atomically(&path, &text)?;
         let file = OpenOptions::new()
             .append(true)
@@ -80,8 +82,8 @@ impl Journal {
             .map_err(Error::io("open", &path))?;
         Ok(Self {
             file,
-            lines,
-            lines_max: 2 * lines + HISTORY_LINES_MAX,
+            lines: facts.len(),
+            lines_max: lines_max(facts),
         })
     }
 
@@ -98,13 +100,4 @@ impl Journal {
         self.lines += lines;
         Ok(())
     }
-}
-
-/// All of `facts` as lines.
-pub(super) fn render(facts: &Facts) -> Vec<u8> {
-    let mut text = Vec::new();
-    for event in facts.events() {
-        line::write_event(&mut text, &event);
-    }
-    text
 }

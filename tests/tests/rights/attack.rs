@@ -176,6 +176,17 @@ async fn a_portal_proves_nothing() {
     assert_refused(&node, &image, "afterwards").await;
 }
 
+/// A stranger's manifest that gives somebody else's layer a wrong length does not keep the owner from it.
+#[tokio::test]
+async fn a_strangers_manifest_breaks_no_pull() {
+    let (up, image) = scene(3 << 20).await;
+    let lie = bait(&layer(&image), 7);
+    up.add_manifest(PUBLIC, "lie", media_type::OCI_MANIFEST, lie);
+    let node = node(&up).await;
+    assert_eq!(manifest(&node, PUBLIC, "lie").send().await.status, 200);
+    pull(&node, PRIVATE, &image).await;
+}
+
 /// Registries are strangers to each other, whatever their repositories are called.
 #[tokio::test]
 async fn two_registries_share_no_rights() {

@@ -122,7 +122,7 @@ async fn a_herd_of_one_name_needs_no_proof() {
     }
 }
 
-/// Many clients of another name on warm private content: one HEAD; on what is on its way: the same.
+/// Many clients of another name on warm private content: one HEAD.
 #[tokio::test]
 async fn a_herd_of_another_name_proves_once() {
     let up = upstream().await;
