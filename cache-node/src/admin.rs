@@ -25,6 +25,9 @@ const LIVEZ_TIMEOUT: Duration = Duration::from_millis(500);
 /// Something that says how things stand when asked; it must not wait.
 pub type Report = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
+/// Says in words what does not work as it should, if anything; it must not wait.
+pub type Hindrance = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
+
 /// What the answers are made from.
 #[derive(Clone)]
 pub struct Admin {
@@ -32,6 +35,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Whether the process serves; nothing upstream may have a say in it.
     pub ready: watch::Receiver<bool>,
+    /// What keeps content from being kept: pulls go on without it, so the process is ready all the same.
+    pub hindrance: Hindrance,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What `/statusz` shows.
@@ -91,10 +96,12 @@ async fn answers(listener: SocketAddr) -> io::Result<bool> {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    if *admin.ready.borrow() {
-        "ok\n".into_response()
-    } else {
-        unavailable("not serving\n")
+    if !*admin.ready.borrow() {
+        return unavailable("not serving\n");
+    }
+    match (admin.hindrance)() {
+        Some(hindrance) => format!("degraded: {hindrance}\n").into_response(),
+        None => "ok\n".into_response(),
     }
 }
 

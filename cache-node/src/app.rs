@@ -278,6 +278,10 @@ impl App {
         Admin {
             listen: self.listeners.addresses.listen,
             ready,
+            hindrance: {
+                let store = Arc::clone(&self.store);
+                Arc::new(move || store.hindrance())
+            },
             metrics: Arc::clone(&self.metrics),
             status: self.status(),
             conditions: self.report(),

@@ -9,6 +9,7 @@ fn admin(listen: SocketAddr) -> (Admin, watch::Sender<bool>) {
     let admin = Admin {
         listen,
         ready,
+        hindrance: Arc::new(|| None),
         metrics: Arc::new(Metrics::new().unwrap()),
         status: Arc::new(|| serde_json::json!({"fills": []})),
         conditions: Arc::new(|| serde_json::json!({"conditions": []})),
@@ -43,6 +44,18 @@ async fn readyz_follows_its_switch() {
             assert_eq!(ask(router, "GET", "/readyz", None).await.0, status);
         }
     }
+}
+
+#[tokio::test]
+async fn readyz_says_what_does_not_work_and_stays_ready() {
+    let (mut admin, ready) = admin(nowhere());
+    admin.hindrance = Arc::new(|| Some("the disk takes no content"));
+    ready.send(true).unwrap();
+    let answer = ask(admin.admin_router(), "GET", "/readyz", None).await;
+    assert_eq!(
+        answer,
+        (StatusCode::OK, "degraded: the disk takes no content\n".to_owned())
+    );
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ fn figures(store: &Store) -> StoreFigures {
         capacity_bytes: usage.budget.capacity_bytes,
         free_bytes: usage.space.available_bytes,
         last_sync_s: tally.last_sync_s,
-        is_full: store.is_full(),
+        is_full: store.hindrance().is_some(),
         removed: tally.removed,
         refused: tally.refused,
         condemned: tally.condemned,

@@ -123,6 +123,12 @@ impl Budget {
         }
     }
 
+    /// Whether less is free than must be.
+    pub(super) fn is_pressed(&self, space: &Space) -> bool {
+        let is_out_of_files = space.total_inodes > 0 && space.available_inodes < self.min_free_inodes;
+        space.available_bytes < self.min_free_bytes || is_out_of_files
+    }
+
     /// Whether `bytes` would not fit even if the store held nothing else.
     pub(super) fn is_beyond(&self, space: &Space, bytes: u64) -> bool {
         bytes > self.capacity_bytes || bytes > space.total_bytes.saturating_sub(self.min_free_bytes)

@@ -84,9 +84,15 @@ impl Store {
         self.shared.trouble.standing().is_none()
     }
 
-    /// Whether the disk, or those who share it, leave no room for content although the store has given away what it could.
-    pub fn is_full(&self) -> bool {
-        !self.takes_content() || self.shared.is_pressed.load(Ordering::Relaxed)
+    /// Why content is not kept, although the store has given away what it could; `None` while it is kept.
+    pub fn hindrance(&self) -> Option<&'static str> {
+        if !self.takes_content() {
+            Some("the disk takes no content")
+        } else if self.shared.is_pressed.load(Ordering::Relaxed) {
+            Some("others leave no room for content on the disk")
+        } else {
+            None
+        }
     }
 
     /// Notes that the store did not take content for which `wanted` bytes of room were needed; true if pulls are to go on
@@ -108,13 +114,16 @@ impl Store {
                 .note(&Error::io("find", shared.layout.root())(gone), 0);
         }
         shared.count_overhead();
-        let room = shared.make_room(None, |_| None);
+        // For what is there something can always be done, if not enough.
+        let _ = shared.make_room(None, |_| None);
         let (budget, space) = shared.look();
-        let is_pressed = room.is_err() || budget.min_free_bytes > space.available_bytes;
+        let is_pressed = budget.is_pressed(&space);
         if is_pressed && !shared.is_pressed.swap(is_pressed, Ordering::Relaxed) {
             tracing::warn!(
                 available_bytes = space.available_bytes,
                 min_free_bytes = budget.min_free_bytes,
+                available_inodes = space.available_inodes,
+                min_free_inodes = budget.min_free_inodes,
                 "others fill the disk: content is not kept until they leave more of it"
             );
         }

@@ -44,7 +44,7 @@ fn a_directory_that_is_gone_is_noticed_and_found_again() {
     fs::create_dir(&here).unwrap();
     assert!(store.blob(&digest).is_none());
     store.maintain();
-    assert!(!store.takes_content() && store.is_full());
+    assert!(!store.takes_content() && store.hindrance().is_some());
     assert_eq!(
         files_below(&here),
         Vec::<String>::new(),

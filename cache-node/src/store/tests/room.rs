@@ -192,7 +192,7 @@ fn a_smaller_budget_is_kept_without_anybody_asking() {
     });
     store.maintain();
     assert_eq!(store.objects().len(), 2);
-    assert!(!store.is_full());
+    assert!(!store.hindrance().is_some());
     // Others have filled the disk, as far as the configuration sees it.
     store.set_limits(CacheLimits {
         capacity: None,
@@ -201,7 +201,7 @@ fn a_smaller_budget_is_kept_without_anybody_asking() {
     });
     store.maintain();
     assert_eq!(store.objects().len(), 0);
-    assert!(store.is_full() && store.takes_content());
+    assert!(store.hindrance().is_some() && store.takes_content());
     assert!(matches!(put(&store, 1), Err(Error::NoRoom { .. })));
 }
 
