@@ -131,10 +131,21 @@ impl Layout {
     /// # Errors
     /// A file operation failed; `path` is as it was.
     pub fn write_atomically(&self, path: &Path, content: &[u8]) -> Result<File, Error> {
+        self.write_and_finish(path, content, |_| Ok(()))
+    }
+
+    /// The same, with `finish` called before the file reaches the disk and gets its name.
+    pub(super) fn write_and_finish(
+        &self,
+        path: &Path,
+        content: &[u8],
+        finish: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Result<File, Error> {
         let temporary = self.temporary();
         let written = (|| {
             let file = self.disk.create_new(&temporary)?;
             self.disk.append(&file, content)?;
+            finish(&file)?;
             self.disk.sync(&file)?;
             self.move_durably(&temporary, path)?;
             Ok(file)

@@ -86,9 +86,10 @@ impl Store {
         let layout = &shared.layout;
         if !is_listed {
             let path = layout.blob(digest);
-            let file = layout.write_atomically(&path, body)?;
-            // Lost in a crash, the seal costs no more than another fetch.
-            seal::set(layout.disk(), &file, digest, length).map_err(Error::io("seal", &path))?;
+            // Sealed before it has its name: else a process that ends in between leaves what looks changed.
+            let file = layout.write_and_finish(&path, body, |file| {
+                seal::set(layout.disk(), file, digest, length)
+            })?;
             let metadata = file.metadata().map_err(Error::io("inspect", &path))?;
             layout.write_atomically(&layout.manifest(digest), media_type.as_str().as_bytes())?;
             shared.list(*digest, &metadata, Some(media_type.clone()));
