@@ -67,7 +67,7 @@ pub mod prelude {
     pub use crate::fake_registry::{Auth, Cdn, FakeRegistry};
     pub use crate::image::{Image, ImageBuilder, Index, media_type};
     pub use crate::node::{
-        Endpoint, InProcessNode, MirrorConfig, NodeBuilder, NodeProcess, Registry, secrets,
+        Disk, Endpoint, FileSystem, InProcessNode, MirrorConfig, NodeBuilder, NodeProcess, Registry, secrets,
     };
     pub use crate::relay::Relay;
     pub use crate::scripted::{

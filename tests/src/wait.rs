@@ -24,10 +24,11 @@ pub(crate) async fn until_some<T>(ready: impl AsyncFnMut() -> Result<Option<T>>)
     look(UP_WITHIN, ready).await
 }
 
-pub(crate) async fn look<T>(
-    within: Duration,
-    mut ready: impl AsyncFnMut() -> Result<Option<T>>,
-) -> Result<T> {
+/// Looks until `ready` gives a value.
+///
+/// # Errors
+/// What `ready` fails with, or that it gave nothing `within` this time.
+pub async fn look<T>(within: Duration, mut ready: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let looking = async {
         loop {
             if let Some(value) = ready().await? {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::MirrorConfig;
+use super::{Disk, MirrorConfig};
 use crate::client::Call;
 
 /// How long a node may take until `/readyz` answers 200.
@@ -43,6 +43,7 @@ pub struct NodeBuilder {
     env: Vec<(String, String)>,
     cache_dir: Option<PathBuf>,
     disk_bytes: Option<u64>,
+    launcher: Vec<OsString>,
 }
 
 /// A running node. Dropped, its process is killed, and its files are removed unless given by the test.
@@ -50,6 +51,7 @@ pub struct NodeProcess {
     files: TempDir,
     cache_dir: PathBuf,
     disk_bytes: Option<u64>,
+    launcher: Vec<OsString>,
     ports: Ports,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
@@ -105,6 +107,31 @@ impl NodeBuilder {
         self
     }
 
+    /// Puts the cache directory on a disk that others have too.
+    pub fn on(mut self, disk: &Disk) -> Self {
+        self.cache_dir = Some(disk.mount_point());
+        self.launched_by(&disk.command(binary()))
+    }
+
+    /// Lets the process have so many open files and no more.
+    pub fn open_files_max(self, files: u64) -> Self {
+        let mut prlimit = std::process::Command::new("prlimit");
+        prlimit
+            .arg(format!("--nofile={files}:{files}"))
+            .arg("--")
+            .arg(binary());
+        self.launched_by(&prlimit)
+    }
+
+    /// The command that becomes the program, which it ends with.
+    fn launched_by(mut self, command: &std::process::Command) -> Self {
+        let arguments = command.get_args().map(Into::into);
+        self.launcher = std::iter::once(command.get_program().into())
+            .chain(arguments)
+            .collect();
+        self
+    }
+
     /// One more argument after the usual ones.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
@@ -132,6 +159,7 @@ impl NodeBuilder {
             files,
             cache_dir,
             disk_bytes: self.disk_bytes,
+            launcher: self.launcher,
             ports: Ports::choose(),
             args,
             env,
@@ -157,6 +185,7 @@ impl NodeProcess {
             env: Vec::new(),
             cache_dir: None,
             disk_bytes: None,
+            launcher: Vec::new(),
         }
     }
 
@@ -218,6 +247,11 @@ impl NodeProcess {
     /// The program, in a mount namespace of its own where it has a disk of its own.
     fn program(&self) -> Command {
         const ON_DISK: &str = r#"mount -t tmpfs -o "size=$0" disk "$1"; shift; exec "$@""#;
+        if let Some((launcher, arguments)) = self.launcher.split_first() {
+            let mut command = Command::new(launcher);
+            command.args(arguments);
+            return command;
+        }
         let Some(bytes) = self.disk_bytes else {
             return Command::new(binary());
         };
@@ -236,6 +270,16 @@ impl NodeProcess {
             .join(self.pid().to_string())
             .join("root")
             .join(seen)
+    }
+
+    /// Waits until a process that [`Self::spawn`] has started is ready. Panics, with its output, when it is not.
+    pub async fn ready(&mut self) {
+        let ready = self.wait_ready().await;
+        assert!(
+            ready.is_ok(),
+            "cache-node {ready:?}; its output:\n{}",
+            self.output()
+        );
     }
 
     async fn wait_ready(&mut self) -> Result<(), String> {

@@ -1,0 +1,176 @@
+//! A budget of a third of the data, with everybody reading and writing at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::*;
+
+const CAPACITY_BYTES: u64 = 48 * MIB;
+const TASKS: usize = 50;
+/// How many blobs each writer brings in.
+const ROUNDS: usize = 6;
+const DISK_BYTES: u64 = larder_tests::node::XFS_BYTES_MIN;
+/// As many fills as may run at once: each may be a block ahead of what is reserved for it.
+const FILLS_MAX: u64 = 64;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ext4_keeps_to_its_budget_under_load() {
+    keeps_to_its_budget_under_load(FileSystem::Ext4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn xfs_keeps_to_its_budget_under_load() {
+    keeps_to_its_budget_under_load(FileSystem::Xfs).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tmpfs_keeps_to_its_budget_under_load() {
+    keeps_to_its_budget_under_load(FileSystem::Tmpfs).await;
+}
+
+/// Fifty who bring new blobs in, and fifty who read what may just be going.
+async fn keeps_to_its_budget_under_load(file_system: FileSystem) {
+    let up = FakeRegistry::builder().start().await;
+    let sizes = (0..TASKS * ROUNDS).map(|n| 60_000 + n * 2900);
+    let digests: Vec<_> = sizes.map(|size| up.add_blob("acme/app", random(size))).collect();
+    let digests = Arc::new(digests);
+    let disk = Arc::new(Disk::new(file_system, DISK_BYTES));
+    let config = mirror(&up).capacity(&CAPACITY_BYTES.to_string());
+    let node = NodeProcess::builder().config(&config).on(&disk).start().await;
+
+    let empty_bytes = disk.available_bytes();
+    let (is_over, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let sampler = {
+        let (is_over, peak, disk) = (Arc::clone(&is_over), Arc::clone(&peak), Arc::clone(&disk));
+        tokio::task::spawn_blocking(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                // Only the file system itself sees all files at one moment.
+                let used = empty_bytes.saturating_sub(disk.available_bytes());
+                peak.fetch_max(used, Ordering::Relaxed);
+            }
+        })
+    };
+    let writers = (0..TASKS).map(|writer| {
+        let (digests, base) = (Arc::clone(&digests), node.url());
+        tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                let digest = &digests[round * TASKS + writer];
+                blob(&base, digest)
+                    .discard_body()
+                    .send()
+                    .await
+                    .assert_whole(digest);
+            }
+        })
+    });
+    let readers = (0..TASKS).map(|_| {
+        let (digests, base) = (Arc::clone(&digests), node.url());
+        tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                let digest = &digests[fastrand::usize(..(round + 1) * TASKS)];
+                blob(&base, digest)
+                    .discard_body()
+                    .send()
+                    .await
+                    .assert_whole(digest);
+            }
+        })
+    });
+    for task in writers.chain(readers).collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    sampler.await.unwrap();
+    until_counted(&node, &disk.path()).await;
+    // What the file system needs for folders and for its own books.
+    let used = empty_bytes.saturating_sub(disk.available_bytes());
+    let own = used.saturating_sub(disk_usage_bytes(&disk.path()));
+    let peak = peak.load(Ordering::Relaxed);
+    let peak_max = CAPACITY_BYTES + FILLS_MAX * BLOCK_BYTES + own;
+    assert!(peak <= peak_max, "{peak} bytes were used, and {peak_max} may be");
+    assert!(peak > CAPACITY_BYTES / 2, "nothing was kept: {peak}");
+    assert!(
+        metric(
+            &node.admin_url(),
+            "larder_store_evictions_total{reason=\"capacity\"}"
+        )
+        .await
+            > 0
+    );
+    let kept = metric(&node.admin_url(), "larder_store_bytes").await;
+    assert!(kept > CAPACITY_BYTES / 2, "the store was emptied: {kept}");
+}
+
+/// A node that may keep [`CAPACITY_BYTES`].
+async fn small_node(up: &FakeRegistry) -> NodeProcess {
+    let config = mirror(up).capacity(&CAPACITY_BYTES.to_string());
+    NodeProcess::start(&config).await
+}
+
+#[tokio::test]
+async fn what_is_too_large_goes_through_and_nothing_goes_for_it() {
+    let up = FakeRegistry::builder().start().await;
+    let image = publish(&up, "v1", &[20 << 20, MIB as usize]);
+    let content = random(CAPACITY_BYTES as usize + 1);
+    let digest = up.add_blob("acme/app", content.clone());
+    let node = small_node(&up).await;
+    pull(&node.url(), "v1", &image).await;
+    until_kept(node.cache_dir(), &image).await;
+
+    // Whoever does not read holds the others up for ten seconds. Left behind, it ends short and goes on with its Range.
+    let slow = tokio::spawn(blob(&node.url(), &digest).slowly(200 << 10).send());
+    let others = (0..3).map(|_| tokio::spawn(blob(&node.url(), &digest).discard_body().send()));
+    for other in others.collect::<Vec<_>>() {
+        other.await.unwrap().assert_whole(&digest);
+    }
+    let slow = slow.await.unwrap();
+    assert_eq!((slow.status, slow.end), (200, End::FinShort));
+    let rest = format!("{}-", slow.body.len());
+    let rest = blob(&node.url(), &digest).range(&rest).send().await;
+    assert_eq!((rest.status, rest.end), (206, End::Complete));
+    assert!([slow.body, rest.body].concat() == content);
+
+    let refused = "larder_store_refusals_total{reason=\"too_large\"}";
+    until("it is counted", async || {
+        metric(&node.admin_url(), refused).await > 0
+    })
+    .await;
+    assert!(!blob_file(node.cache_dir(), &digest).try_exists().unwrap());
+    assert_eq!(metric(&node.admin_url(), "larder_store_evictions_total").await, 0);
+    assert_eq!(ready(&node).await, "ok\n", "that is no trouble");
+    up.close();
+    for (digest, _) in image.contents() {
+        blob(&node.url(), &digest).send().await.assert_whole(&digest);
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_read_stays() {
+    let up = FakeRegistry::builder().start().await;
+    let digest = up.add_blob("acme/app", random(16 << 20));
+    let node = small_node(&up).await;
+    blob(&node.url(), &digest)
+        .discard_body()
+        .send()
+        .await
+        .assert_whole(&digest);
+    let file = blob_file(node.cache_dir(), &digest);
+    until("the blob has its name", async || file.try_exists().unwrap()).await;
+    let reading = blob(&node.url(), &digest).slowly(2 * MIB).discard_body();
+    let reading = tokio::spawn(reading.send());
+    // Twice the budget passes by.
+    for _ in 0..24 {
+        let passing = up.add_blob("acme/app", random(4 << 20));
+        blob(&node.url(), &passing)
+            .discard_body()
+            .send()
+            .await
+            .assert_whole(&passing);
+        assert!(
+            reading.is_finished() || file.try_exists().unwrap(),
+            "it was evicted"
+        );
+    }
+    reading.await.unwrap().assert_whole(&digest);
+    assert_eq!(up.count(on_blob(&digest)), 1);
+}
