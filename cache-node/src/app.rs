@@ -279,7 +279,7 @@ impl App {
             listen: self.listeners.addresses.listen,
             ready,
             hindrance: {
-                let store = Arc::clone(&self.store);
+                let store = Arc::clone(&self.content.store);
                 Arc::new(move || store.hindrance())
             },
             metrics: Arc::clone(&self.metrics),

@@ -1,11 +1,12 @@
 //! Letting content in: room is reserved before the first byte is written, and made by evicting where it pays.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::index::{Index, ReservationId, Reserved};
+use super::index::{IdlePartial, Index, ReservationId, Reserved};
 use super::removal::Victim;
 use super::room::{Shortage, Usage};
 use super::{Budget, Error, Removal, Shared, Space};
+use crate::oci::Digest;
 
 /// The room that a running fill may take; given back when it is dropped.
 #[derive(Debug)]
@@ -15,23 +16,28 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves `bytes`, of which `allocated` are on the disk already.
+    /// Reserves `bytes` for a new file.
     ///
     /// # Errors
     /// [`Error::NoRoom`].
-    pub(super) fn new(shared: Arc<Shared>, bytes: u64, allocated: u64) -> Result<Self, Error> {
-        let reserved = Reserved {
-            bytes,
-            unallocated: bytes.saturating_sub(allocated),
-        };
-        let id = shared.make_room(Some(reserved.unallocated), |index| {
-            // What is on the disk is counted from here on.
-            Some(index.reserve(reserved))
-        })?;
-        Ok(Self {
-            shared,
-            id: id.unwrap_or_default(),
-        })
+    pub(super) fn new(shared: Arc<Shared>, bytes: u64) -> Result<Self, Error> {
+        let id = shared.index().reserve(Reserved::default());
+        let reservation = Self { shared, id };
+        reservation.add(bytes)?;
+        Ok(reservation)
+    }
+
+    /// Reserves what the unfinished fill of `digest` has taken. It is not idle from here on, so that nobody evicts it, and
+    /// never uncounted, so that nobody takes its room.
+    pub(super) fn of_idle(shared: Arc<Shared>, digest: &Digest) -> (Self, Option<IdlePartial>) {
+        let mut index = shared.index();
+        let idle = index.partials.remove(digest);
+        let id = index.reserve(Reserved {
+            bytes: idle.map_or(0, |idle| idle.stored_bytes),
+            unallocated: 0,
+        });
+        drop(index);
+        (Self { shared, id }, idle)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -47,18 +53,23 @@ impl Reservation {
     /// # Errors
     /// [`Error::NoRoom`]; it stays as it was.
     pub(super) fn grow_to(&self, bytes: u64) -> Result<(), Error> {
-        let more = bytes.saturating_sub(self.bytes());
-        if more == 0 {
-            return Ok(());
+        match bytes.saturating_sub(self.bytes()) {
+            0 => Ok(()),
+            more => self.add(more),
         }
-        let grown = self.shared.make_room(Some(more), |index| {
+    }
+
+    /// Makes it larger by `more` bytes, or makes sure with 0 that there can be a file.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`]; it stays as it was.
+    pub(super) fn add(&self, more: u64) -> Result<(), Error> {
+        self.shared.make_room(Some(more), |index| {
             if let Some(reserved) = index.reservations.get_mut(&self.id) {
                 reserved.bytes += more;
                 reserved.unallocated += more;
             }
-            None
-        });
-        grown.map(drop)
+        })
     }
 
     /// The disk has taken so many bytes of it for good.
@@ -81,11 +92,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`Error::NoRoom`]: nothing was taken.
-    pub(super) fn make_room(
-        &self,
-        wanted: Option<u64>,
-        take: impl FnOnce(&mut Index) -> Option<ReservationId>,
-    ) -> Result<Option<ReservationId>, Error> {
+    pub(super) fn make_room(&self, wanted: Option<u64>, take: impl FnOnce(&mut Index)) -> Result<(), Error> {
         let (budget, space) = self.look();
         let wanted = wanted.map(|bytes| space.stored_bytes(bytes));
         let no_room = Error::NoRoom {
@@ -98,7 +105,9 @@ impl Shared {
         let mut index = self.index();
         let mut shortage = shortage(&index, &budget, &space, wanted);
         if shortage.is_none() {
-            return Ok(take(&mut index));
+            take(&mut index);
+            self.wait_for_removals(index);
+            return Ok(());
         }
         drop(index);
         let needed = self.needed();
@@ -110,11 +119,22 @@ impl Shared {
             self.tallies.refused("no_room");
             return Err(no_room);
         };
-        let taken = take(&mut index);
+        take(&mut index);
         drop(index);
         let removal = self.cause(&budget, &space, shortage);
         self.remove_files(victims, removal);
-        Ok(taken)
+        self.wait_for_removals(self.index());
+        Ok(())
+    }
+
+    /// Waits until what counted as gone when room was taken is gone, whoever removes it: else the disk would hold both for a
+    /// moment.
+    fn wait_for_removals(&self, index: MutexGuard<'_, Index>) {
+        let counted: Vec<Digest> = index.removing.keys().copied().collect();
+        let waited = self.removed.wait_while(index, |index| {
+            counted.iter().any(|digest| index.removing.contains_key(digest))
+        });
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The budget and the file system as they are now.

@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// The content is not what it should be, or cannot be kept.
     pub fn take_in(&self, digest: &Digest, length: u64, content: &mut dyn Read) -> Result<(), IntakeError> {
-        let reservation = Reservation::new(Arc::clone(&self.shared), length, 0)?;
+        let reservation = Reservation::new(Arc::clone(&self.shared), length)?;
         let temporary = self.shared.layout.temporary();
         let taken = self.receive(&temporary, digest, length, content);
         if taken.is_err() {

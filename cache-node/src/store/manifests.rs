@@ -80,16 +80,15 @@ impl Store {
         } = manifest;
         let shared = &self.shared;
         let length = body.len() as u64;
-        let reservation = Reservation::new(Arc::clone(shared), length, 0)?;
+        let reservation = Reservation::new(Arc::clone(shared), length)?;
         shared.wait_for_name(digest);
         let is_listed = self.blob(digest).is_some();
         let layout = &shared.layout;
         if !is_listed {
             let path = layout.blob(digest);
             // Sealed before it has its name: else a process that ends in between leaves what looks changed.
-            let file = layout.write_and_finish(&path, body, |file| {
-                seal::set(layout.disk(), file, digest, length)
-            })?;
+            let file = layout
+                .write_and_finish(&path, body, |file| seal::set(layout.disk(), file, digest, length))?;
             let metadata = file.metadata().map_err(Error::io("inspect", &path))?;
             layout.write_atomically(&layout.manifest(digest), media_type.as_str().as_bytes())?;
             shared.list(*digest, &metadata, Some(media_type.clone()));

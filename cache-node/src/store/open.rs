@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::index::{Entry, IdlePartial, Index};
 use super::removal::Tallies;
-use super::trouble::Trouble;
+use super::trouble::{self, Trouble};
 use super::{
     Disk, Error, Fingerprint, Layout, Lease, Room, Shared, Space, Store, allocated_bytes, lock, manifests,
     marker, seal,
@@ -66,6 +66,7 @@ impl Store {
         };
         tolerate(layout.make_folders())?;
         tolerate(layout.empty_temporary())?;
+        tolerate(layout.try_write(trouble::CHECK_BYTES))?;
         let marker = marker::adopt(&layout)?;
         let space = Space::of(directory).map_err(Error::io("ask the size of", directory))?;
         let shared = Shared {

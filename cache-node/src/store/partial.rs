@@ -47,9 +47,8 @@ struct OpenJournal {
 impl Partial {
     pub(super) fn open(shared: Arc<Shared>, digest: &Digest, length: Option<u64>) -> Result<Self, Error> {
         shared.wait_for_name(digest);
-        // From here on it is not idle, so that nobody evicts it.
-        let idle = shared.index().partials.remove(digest);
-        let opened = Self::reserve_and_open(&shared, digest, length, idle);
+        let (reservation, idle) = Reservation::of_idle(Arc::clone(&shared), digest);
+        let opened = Self::reserve_and_open(&shared, digest, length, reservation);
         if opened.is_err()
             && let Some(idle) = idle
         {
@@ -62,11 +61,9 @@ impl Partial {
         shared: &Arc<Shared>,
         digest: &Digest,
         length: Option<u64>,
-        idle: Option<IdlePartial>,
+        reservation: Reservation,
     ) -> Result<Self, Error> {
-        let allocated = idle.map_or(0, |idle| idle.stored_bytes);
-        let reservation =
-            Reservation::new(Arc::clone(shared), length.unwrap_or(0).max(allocated), allocated)?;
+        reservation.add(length.unwrap_or(0).saturating_sub(reservation.bytes()))?;
         let (layout, disk) = (&shared.layout, shared.layout.disk());
         let (data_path, journal_path) = (layout.partial_data(digest), layout.partial_journal(digest));
         let file = disk

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::{Error, Shared, Space, Store, allocated_bytes, marker};
 
 /// What a check writes and syncs.
-const CHECK_BYTES: usize = 64 << 10;
+pub(super) const CHECK_BYTES: usize = 64 << 10;
 /// A disk with less room than this is still full, whatever a small write says.
 const ROOM_BYTES_MIN: u64 = 16 << 20;
 
@@ -115,7 +115,7 @@ impl Store {
         }
         shared.count_overhead();
         // For what is there something can always be done, if not enough.
-        let _ = shared.make_room(None, |_| None);
+        let _ = shared.make_room(None, |_| {});
         let (budget, space) = shared.look();
         let is_pressed = budget.is_pressed(&space);
         if is_pressed && !shared.is_pressed.swap(is_pressed, Ordering::Relaxed) {
