@@ -72,6 +72,8 @@ impl Shared {
             Err(error) if error.kind() != io::ErrorKind::NotFound => disk.remove(&from),
             _ => self.empty_quarantine(&to),
         };
+        // A power cut must not bring it back: it would be believed.
+        let removed = removed.and_then(|()| disk.sync_directory(from.parent().unwrap_or(&from)));
         if let Err(error) = removed {
             tracing::warn!(%digest, %error, "content that is listed no more cannot be removed");
         }

@@ -40,7 +40,8 @@ impl Layout {
         }
     }
 
-    /// Makes the folders, but for those of blobs' first digits.
+    /// Makes the folders, but for those of blobs' first digits. All of them, those too, have their names for good afterwards,
+    /// whoever made them: what lies in a folder that a power cut takes away is lost, however well it was synced.
     pub(super) fn make_folders(&self) -> Result<(), Error> {
         let mut folders: Vec<_> = ["tmp", "blobs", "manifests", "partials", "quarantine"]
             .map(|name| self.root.join(name))
@@ -56,6 +57,14 @@ impl Layout {
             self.disk
                 .create_directory(&folder)
                 .map_err(Error::io("make", &folder))?;
+        }
+        let mut above = vec![self.root.clone()];
+        above.extend(["blobs", "manifests", "partials"].map(|name| self.root.join(name)));
+        above.extend(Algorithm::ALL.map(|algorithm| self.blobs(algorithm)));
+        for folder in above {
+            self.disk
+                .sync_directory(&folder)
+                .map_err(Error::io("sync", &folder))?;
         }
         Ok(())
     }

@@ -1,4 +1,7 @@
+mod audit;
 mod faults;
+mod power;
+mod power_cuts;
 mod room;
 
 use std::fs;

@@ -1,0 +1,314 @@
+//! A machine whose power can be cut. It lets the store work on real files, remembers what of them a disk would keep, and
+//! lays that out in another directory.
+//!
+//! What the model takes for durable is what POSIX promises, no more. A sync of a file: its bytes, its length and its
+//! times; a data sync: its bytes and its length; a sync of a directory: the names in it, but not its own name in the
+//! directory above. Of everything else any mixture of what was and what came since may survive: each sector of a file by
+//! itself, its length, its modification time, and each name by itself, so that a file that was renamed may have both
+//! names, or none.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use fastrand::Rng;
+
+use super::super::*;
+
+/// A disk writes so many bytes at once or not at all.
+const SECTOR_BYTES: usize = 512;
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    boot_id: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: Vec<Inode>,
+    /// The place in `files` of the one that has this inode number now.
+    places: HashMap<u64, usize>,
+    folders: BTreeMap<PathBuf, BTreeMap<OsString, Versions<Option<Node>>>>,
+    operations: usize,
+    cut_behind: usize,
+}
+
+/// What was durable last, and what it has been since.
+#[derive(Clone, Debug)]
+struct Versions<T>(Vec<T>);
+
+impl<T: Clone> Versions<T> {
+    fn now(&self) -> &T {
+        self.0.last().unwrap()
+    }
+
+    fn sync(&mut self) {
+        self.0.drain(..self.0.len() - 1);
+    }
+
+    fn survivor(&self, rng: &mut Rng, luck: Luck) -> &T {
+        match luck {
+            Luck::Nothing => self.0.first().unwrap(),
+            Luck::Everything => self.now(),
+            Luck::Some => &self.0[rng.usize(..self.0.len())],
+        }
+    }
+}
+
+/// How much of what was not synced has reached the disk.
+#[derive(Clone, Copy)]
+enum Luck {
+    Nothing,
+    Everything,
+    Some,
+}
+
+impl Luck {
+    fn draw(rng: &mut Rng) -> Self {
+        match rng.u8(..4) {
+            0 => Self::Nothing,
+            1 => Self::Everything,
+            _ => Self::Some,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Node {
+    File(usize),
+    Folder,
+}
+
+#[derive(Debug)]
+struct Inode {
+    bytes: Versions<Vec<u8>>,
+    /// None for the time at which something was written.
+    modified: Versions<Option<SystemTime>>,
+}
+
+impl Inode {
+    fn write(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.bytes.now().clone();
+        change(&mut bytes);
+        self.bytes.0.push(bytes);
+        self.modified.0.push(None);
+    }
+
+    fn survivor(&self, rng: &mut Rng) -> (Vec<u8>, Option<SystemTime>) {
+        let luck = Luck::draw(rng);
+        let length = self.bytes.survivor(rng, luck).len();
+        let mut bytes = vec![0; length];
+        for (place, sector) in bytes.chunks_mut(SECTOR_BYTES).enumerate() {
+            let source = self.bytes.survivor(rng, luck);
+            let source = source.get(place * SECTOR_BYTES..).unwrap_or_default();
+            let there = source.len().min(sector.len());
+            sector[..there].copy_from_slice(&source[..there]);
+        }
+        let luck = Luck::draw(rng);
+        (bytes, *self.modified.survivor(rng, luck))
+    }
+}
+
+impl Machine {
+    /// Starts with what lies in `root`; the power is cut behind so many changes.
+    pub(super) fn boot(root: &Path, boot_id: impl Into<String>, cut_behind: usize) -> Arc<Self> {
+        let mut state = State {
+            cut_behind,
+            ..State::default()
+        };
+        state.find(root);
+        Arc::new(Self {
+            boot_id: boot_id.into(),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.state.lock().unwrap().is_alive()
+    }
+
+    /// How many changes there were.
+    pub(super) fn operations(&self) -> usize {
+        self.state.lock().unwrap().operations
+    }
+
+    /// Makes in `to`, which is empty, what a power cut leaves of `root`.
+    pub(super) fn lay_out(&self, root: &Path, to: &Path, seed: u64) {
+        let state = self.state.lock().unwrap();
+        state.lay_out(root, to, &mut Rng::with_seed(seed), &mut HashMap::new());
+    }
+}
+
+impl State {
+    fn is_alive(&self) -> bool {
+        self.operations < self.cut_behind
+    }
+
+    fn find(&mut self, folder: &Path) {
+        let mut names = BTreeMap::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, metadata) = (entry.path(), entry.metadata().unwrap());
+            let node = if metadata.is_dir() {
+                self.find(&path);
+                Node::Folder
+            } else {
+                // One file may have two names.
+                let known = self.places.get(&metadata.ino()).copied();
+                Node::File(known.unwrap_or_else(|| {
+                    self.add(&metadata, fs::read(&path).unwrap(), metadata.modified().ok())
+                }))
+            };
+            names.insert(entry.file_name(), Versions(vec![Some(node)]));
+        }
+        self.folders.insert(folder.to_owned(), names);
+    }
+
+    fn add(&mut self, metadata: &fs::Metadata, bytes: Vec<u8>, modified: Option<SystemTime>) -> usize {
+        let place = self.files.len();
+        self.files.push(Inode {
+            bytes: Versions(vec![bytes]),
+            modified: Versions(vec![modified]),
+        });
+        self.places.insert(metadata.ino(), place);
+        place
+    }
+
+    fn file(&mut self, file: &File) -> &mut Inode {
+        let inode = file.metadata().unwrap().ino();
+        &mut self.files[self.places[&inode]]
+    }
+
+    fn name(&mut self, path: &Path, node: Option<Node>) {
+        let names = self.folders.get_mut(path.parent().unwrap()).unwrap();
+        let name = path.file_name().unwrap().to_owned();
+        let versions = names.entry(name).or_insert_with(|| Versions(vec![None]));
+        versions.0.push(node);
+    }
+
+    fn node(&self, path: &Path) -> Option<Node> {
+        *self.folders[path.parent().unwrap()].get(path.file_name().unwrap())?.now()
+    }
+
+    fn apply(&mut self, operation: Operation<'_>) {
+        match operation {
+            Operation::Create(path) => {
+                let place = self.add(&fs::metadata(path).unwrap(), Vec::new(), None);
+                self.name(path, Some(Node::File(place)));
+            }
+            Operation::CreateDirectory(path) => {
+                self.name(path, Some(Node::Folder));
+                self.folders.insert(path.to_owned(), BTreeMap::new());
+            }
+            Operation::Write(file, new, offset) => self.file(file).write(|bytes| {
+                let start = usize::try_from(offset).unwrap();
+                let end = start + new.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[start..end].copy_from_slice(new);
+            }),
+            Operation::Append(file, new) => self.file(file).write(|bytes| bytes.extend_from_slice(new)),
+            Operation::SetLength(file, length) => {
+                let length = usize::try_from(length).unwrap();
+                self.file(file).write(|bytes| bytes.resize(length, 0));
+            }
+            Operation::SetModified(file, time) => self.file(file).modified.0.push(Some(time)),
+            Operation::SyncData(file) => self.file(file).bytes.sync(),
+            Operation::Sync(file) => {
+                let file = self.file(file);
+                file.bytes.sync();
+                file.modified.sync();
+            }
+            Operation::SyncDirectory(path) => {
+                let names = self.folders.get_mut(path).unwrap();
+                names.values_mut().for_each(Versions::sync);
+            }
+            Operation::Rename(from, to) => {
+                let node = self.node(from);
+                self.name(from, None);
+                self.name(to, node);
+            }
+            Operation::Remove(path) => {
+                if self.node(path).is_some() {
+                    self.name(path, None);
+                }
+            }
+            Operation::Allocate(..) | Operation::Read(_) => {}
+        }
+    }
+
+    fn lay_out(&self, from: &Path, to: &Path, rng: &mut Rng, laid: &mut HashMap<usize, PathBuf>) {
+        let luck = Luck::draw(rng);
+        for (name, versions) in &self.folders[from] {
+            let to = to.join(name);
+            match versions.survivor(rng, luck) {
+                None => {}
+                Some(Node::Folder) => {
+                    fs::create_dir(&to).unwrap();
+                    self.lay_out(&from.join(name), &to, rng, laid);
+                }
+                Some(Node::File(place)) if laid.contains_key(place) => {
+                    fs::hard_link(&laid[place], to).unwrap();
+                }
+                Some(Node::File(place)) => {
+                    let (bytes, modified) = self.files[*place].survivor(rng);
+                    fs::write(&to, bytes).unwrap();
+                    if let Some(modified) = modified {
+                        let file = fs::OpenOptions::new().write(true).open(&to).unwrap();
+                        file.set_modified(modified).unwrap();
+                    }
+                    laid.insert(*place, to);
+                }
+            }
+        }
+    }
+}
+
+impl Witness for Machine {
+    fn before(&self, _operation: Operation<'_>) -> io::Result<()> {
+        if self.is_alive() {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()))
+        }
+    }
+
+    fn after(&self, operation: Operation<'_>) {
+        let mut state = self.state.lock().unwrap();
+        state.apply(operation);
+        state.operations += usize::from(!matches!(operation, Operation::Read(_)));
+    }
+
+    fn boot_id(&self) -> String {
+        self.boot_id.clone()
+    }
+
+    fn needs_real_syncs(&self) -> bool {
+        false
+    }
+}
+
+/// Nothing that was synced may be missing, and what was not may be: else the tests that build on this prove nothing.
+#[test]
+fn a_power_cut_keeps_what_was_synced_and_loses_of_the_rest_now_this_now_that() {
+    let here = tempfile::tempdir().unwrap();
+    let machine = Machine::boot(here.path(), "1", usize::MAX);
+    let disk = Disk::witnessed(Arc::clone(&machine) as Arc<dyn Witness>);
+    let (kept, lost) = (here.path().join("kept"), here.path().join("lost"));
+    let file = disk.create_new(&kept).unwrap();
+    disk.write_at(&file, &[1; 1024], 0).unwrap();
+    disk.sync_data(&file).unwrap();
+    disk.sync_directory(here.path()).unwrap();
+    disk.write_at(&file, &[2; 1024], 0).unwrap();
+    disk.rename(&kept, &lost).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let there = tempfile::tempdir().unwrap();
+        machine.lay_out(here.path(), there.path(), seed);
+        let names = ["kept", "lost"].map(|name| fs::read(there.path().join(name)).ok());
+        let sectors = names.iter().flatten().next().map(|bytes| (bytes[0], bytes[512]));
+        seen.insert((names.map(|bytes| bytes.is_some()), sectors));
+    }
+    // Both names, either or none; and with a name each sector old or new.
+    assert_eq!(seen.len(), 3 * 4 + 1, "{seen:?}");
+}
