@@ -163,16 +163,17 @@ impl Disk {
 
     /// Reserves room for `length` bytes. False on a file system that cannot: it fills as it is written.
     pub(super) fn allocate(&self, file: &File, length: u64) -> io::Result<bool> {
-        self.around(Operation::Allocate(file, length), || match rustix::fs::fallocate(
-            file,
-            FallocateFlags::KEEP_SIZE,
-            0,
-            length,
-        ) {
+        let allocated = self.around(Operation::Allocate(file, length), || {
+            let allocated = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length);
+            allocated.map_err(io::Error::from)
+        });
+        match allocated {
             Ok(()) => Ok(true),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        })
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+                _ => Err(error),
+            },
+        }
     }
 
     pub(super) fn set_modified(&self, file: &File, time: SystemTime) -> io::Result<()> {

@@ -80,7 +80,9 @@ impl Store {
         } = manifest;
         let shared = &self.shared;
         let length = body.len() as u64;
-        let reservation = Reservation::new(Arc::clone(shared), length)?;
+        // The record of its type is a file too.
+        let record_bytes = shared.room().space.block_bytes;
+        let reservation = Reservation::new(Arc::clone(shared), length + record_bytes)?;
         shared.wait_for_name(digest);
         let is_listed = self.blob(digest).is_some();
         let layout = &shared.layout;

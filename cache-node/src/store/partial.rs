@@ -49,10 +49,15 @@ impl Partial {
         shared.wait_for_name(digest);
         let (reservation, idle) = Reservation::of_idle(Arc::clone(&shared), digest);
         let opened = Self::reserve_and_open(&shared, digest, length, reservation);
+        // What is left of it, which may be less than there was, is idle again.
         if opened.is_err()
-            && let Some(idle) = idle
+            && let Ok(metadata) = fs::metadata(shared.layout.partial_data(digest))
         {
-            shared.index().partials.insert(*digest, idle);
+            let left = IdlePartial {
+                stored_bytes: allocated_bytes(&metadata),
+                since: idle.map_or_else(SystemTime::now, |idle| idle.since),
+            };
+            shared.index().partials.insert(*digest, left);
         }
         opened
     }
@@ -79,7 +84,7 @@ impl Partial {
         }
         if let Err(error) = layout.write_atomically(&journal_path, found.render(&boot_id).as_bytes()) {
             if found.synced.total() == 0 {
-                let _ = disk.remove(&data_path);
+                let _ = disk.remove(&journal_path).and_then(|()| disk.remove(&data_path));
             }
             return Err(error);
         }

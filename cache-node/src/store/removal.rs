@@ -158,7 +158,7 @@ impl Index {
             .iter()
             .map(|digest| self.stored(digest))
             .sum();
-        if !is_partly_enough && !self.has_enough(shortage, pinned_bytes.min(pinned_bytes_max)) {
+        if !is_partly_enough && !self.has_enough(shortage, pinned_bytes_max) {
             return None;
         }
         let mut victims = Vec::new();
@@ -191,14 +191,18 @@ impl Index {
         self.get(digest).map_or(0, |entry| entry.stored_bytes)
     }
 
-    fn has_enough(&self, shortage: Shortage, kept_bytes: u64) -> bool {
+    fn has_enough(&self, shortage: Shortage, pinned_bytes_max: u64) -> bool {
         let idle = self.iter().filter(|(_, entry)| !entry.is_in_use());
         let (mut bytes, mut objects) = (self.idle_bytes(), self.partials.len() as u64);
-        for (_, entry) in idle {
+        let mut pinned_bytes = 0;
+        for (digest, entry) in idle {
             bytes += entry.stored_bytes;
             objects += 1;
+            if self.protected.pinned.contains(digest) {
+                pinned_bytes += entry.stored_bytes;
+            }
         }
-        bytes.saturating_sub(kept_bytes) >= shortage.bytes && objects >= shortage.objects
+        bytes - pinned_bytes.min(pinned_bytes_max) >= shortage.bytes && objects >= shortage.objects
     }
 
     fn oldest_partial(&mut self) -> Option<Victim> {

@@ -1,5 +1,6 @@
 mod audit;
 mod faults;
+mod model;
 mod power;
 mod power_cuts;
 mod room;

@@ -34,8 +34,7 @@ pub(super) fn audit_accounts(root: &Path, store: &Store) {
         "{blobs:?} {records:?}"
     );
     let partials = below(&root.join("partials"));
-    let (data, journals): (Vec<_>, Vec<_>) =
-        partials.iter().partition(|(path, _)| path.ends_with(".data"));
+    let (data, journals): (Vec<_>, Vec<_>) = partials.iter().partition(|(path, _)| path.ends_with(".data"));
     assert_eq!(data.len(), journals.len(), "{partials:?}");
     let data_bytes: u64 = data.iter().map(|(_, bytes)| bytes).sum();
     let idle = usage.partials;

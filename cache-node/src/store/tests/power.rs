@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use fastrand::Rng;
+use rustix::io::Errno;
 
 use super::super::*;
 
@@ -133,8 +134,9 @@ impl Machine {
         self.state.lock().unwrap().operations
     }
 
-    /// Makes in `to`, which is empty, what a power cut leaves of `root`.
+    /// Makes of `to`, whatever is in it, what a power cut leaves of `root`.
     pub(super) fn lay_out(&self, root: &Path, to: &Path, seed: u64) {
+        remove_files(to);
         let state = self.state.lock().unwrap();
         state.lay_out(root, to, &mut Rng::with_seed(seed), &mut HashMap::new());
     }
@@ -188,7 +190,9 @@ impl State {
     }
 
     fn node(&self, path: &Path) -> Option<Node> {
-        *self.folders[path.parent().unwrap()].get(path.file_name().unwrap())?.now()
+        *self.folders[path.parent().unwrap()]
+            .get(path.file_name().unwrap())?
+            .now()
     }
 
     fn apply(&mut self, operation: Operation<'_>) {
@@ -242,9 +246,11 @@ impl State {
         for (name, versions) in &self.folders[from] {
             let to = to.join(name);
             match versions.survivor(rng, luck) {
-                None => {}
+                None => {
+                    let _ = fs::remove_dir_all(to);
+                }
                 Some(Node::Folder) => {
-                    fs::create_dir(&to).unwrap();
+                    let _ = fs::create_dir(&to);
                     self.lay_out(&from.join(name), &to, rng, laid);
                 }
                 Some(Node::File(place)) if laid.contains_key(place) => {
@@ -264,12 +270,25 @@ impl State {
     }
 }
 
-impl Witness for Machine {
-    fn before(&self, _operation: Operation<'_>) -> io::Result<()> {
-        if self.is_alive() {
-            Ok(())
+/// Folders stay, because to make and to remove them is what takes the longest.
+pub(super) fn remove_files(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            remove_files(&path);
         } else {
-            Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()))
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+impl Witness for Machine {
+    fn before(&self, operation: Operation<'_>) -> io::Result<()> {
+        match operation {
+            _ if !self.is_alive() => Err(Errno::IO.into()),
+            // Many file systems cannot, and to free again what was reserved takes some of the others long.
+            Operation::Allocate(..) => Err(Errno::OPNOTSUPP.into()),
+            _ => Ok(()),
         }
     }
 

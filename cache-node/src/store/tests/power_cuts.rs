@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::audit::{audit, read};
-use super::power::Machine;
+use super::power::{Machine, remove_files};
 use super::*;
 use crate::config::{Amount, CacheLimits};
 
-const CASES: u32 = 3000;
+const CASES: u32 = 1500;
 /// Some sectors, and ends within one.
 const BLOB_BYTES: [usize; 3] = [700, 1800, 5000];
 const PIECES: usize = 4;
@@ -84,6 +84,8 @@ struct Known {
 
 struct World {
     folder: TempDir,
+    /// Where the next life begins.
+    spare: TempDir,
     machine: Arc<Machine>,
     boots: usize,
     store: Option<Store>,
@@ -128,11 +130,24 @@ impl World {
         let machine = Machine::boot(folder.path(), "0", 0);
         Self {
             folder,
+            spare: tempfile::tempdir().unwrap(),
             machine,
             boots: 0,
             store: None,
             known: Default::default(),
         }
+    }
+
+    /// Nothing is there any more, or nothing but folders.
+    fn reset(&mut self, is_new: bool) {
+        self.store = None;
+        for folder in [&self.folder, &self.spare] {
+            remove_files(folder.path());
+        }
+        if is_new {
+            (self.folder, self.spare) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        }
+        self.known = Default::default();
     }
 
     /// Whether the power was on when the call before this one returned, so that what it said counts.
@@ -174,9 +189,11 @@ impl World {
                 is_wrong,
                 pieces,
                 end,
-            } => self.fill(&store, *blob, *is_wrong, pieces, *end).unwrap_or_else(|error| {
-                assert!(!self.is_alive(), "{error:?}");
-            }),
+            } => self
+                .fill(&store, *blob, *is_wrong, pieces, *end)
+                .unwrap_or_else(|error| {
+                    assert!(!self.is_alive(), "{error:?}");
+                }),
             Step::PutManifest(which) => {
                 let put = store.put_manifest(&manifest(*which));
                 assert!(put.is_ok() || !self.is_alive(), "{put:?}");
@@ -274,7 +291,14 @@ impl World {
             let is = |is_wrong| content(blob, is_wrong)[range.clone()] == file[range.clone()];
             let is_wrong = !is(false);
             assert!(!is_wrong || is(true), "{blob}: {range:?} was never written");
-            assert!(if is_wrong { known.may_be_wrong } else { known.may_be_right }, "{blob} came back: {known:?}");
+            assert!(
+                if is_wrong {
+                    known.may_be_wrong
+                } else {
+                    known.may_be_right
+                },
+                "{blob} came back: {known:?}"
+            );
             assert!(variant.is_none_or(|variant| variant == is_wrong));
             variant = Some(is_wrong);
         }
@@ -284,9 +308,8 @@ impl World {
     /// The next life begins with what the last one leaves.
     fn cut(&mut self, seed: u64) {
         self.store = None;
-        let survivor = tempfile::tempdir().unwrap();
-        self.machine.lay_out(self.folder.path(), survivor.path(), seed);
-        self.folder = survivor;
+        self.machine.lay_out(self.folder.path(), self.spare.path(), seed);
+        std::mem::swap(&mut self.folder, &mut self.spare);
         self.boots += 1;
     }
 
@@ -299,7 +322,10 @@ impl World {
         for which in 0..2 {
             let expected = manifest(which);
             if let Some(found) = store.manifest(&expected.digest) {
-                assert_eq!((found.media_type, found.body), (expected.media_type, expected.body));
+                assert_eq!(
+                    (found.media_type, found.body),
+                    (expected.media_type, expected.body)
+                );
             }
         }
         let listed = |store: &Store| {
@@ -347,8 +373,11 @@ fn a_power_cut_leaves_nothing_wrong_and_takes_nothing_promised() {
         ..Config::default()
     };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let lived = TestRunner::new_with_rng(config, rng).run(&lives(), |lives| {
-        let mut world = World::new();
+    let cases = (lives(), prop::bool::weighted(0.1));
+    let world = std::cell::RefCell::new(World::new());
+    let lived = TestRunner::new_with_rng(config, rng).run(&cases, |(lives, is_new)| {
+        let mut world = world.borrow_mut();
+        world.reset(is_new);
         lives.iter().for_each(|life| world.live(life));
         Ok(())
     });
