@@ -220,9 +220,13 @@ impl Index {
         self.relist(&config, |entry| entry.is_config = true);
     }
 
-    /// Makes the object a manifest of this type.
-    pub(super) fn set_media_type(&mut self, digest: &Digest, media_type: MediaType) {
-        self.relist(digest, |entry| entry.media_type = Some(media_type));
+    /// Makes the object a manifest of this type, whose record takes `record_bytes`.
+    pub(super) fn set_media_type(&mut self, digest: &Digest, media_type: MediaType, record_bytes: u64) {
+        self.relist(digest, |entry| {
+            if entry.media_type.replace(media_type).is_none() {
+                entry.stored_bytes += record_bytes;
+            }
+        });
     }
 
     /// Changes what decides of which kind an object is.

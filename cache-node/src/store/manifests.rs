@@ -96,7 +96,9 @@ impl Store {
             shared.list(*digest, &metadata, Some(media_type.clone()));
         } else {
             layout.write_atomically(&layout.manifest(digest), media_type.as_str().as_bytes())?;
-            shared.index().set_media_type(digest, media_type.clone());
+            shared
+                .index()
+                .set_media_type(digest, media_type.clone(), record_bytes);
         }
         drop(reservation);
         shared.learn(digest, body);

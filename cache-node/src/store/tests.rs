@@ -1,4 +1,5 @@
 mod audit;
+mod errors;
 mod faults;
 mod model;
 mod power;

@@ -287,7 +287,7 @@ impl World {
             }
             assert!(change.wanted_bytes > 0 || change.is_upkeep, "{item} is lost");
             assert!(!change.is_refused, "{item} went in vain");
-            assert!(!before.objects[item].is_in_use, "{item} was in use");
+            assert!(!self.is_held(*item), "{item} was in use");
             assert!(
                 !self.is_pinned(*item) || pinned_bytes > self.capacity_bytes / 2,
                 "{item} was pinned"
