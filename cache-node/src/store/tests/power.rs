@@ -129,11 +129,6 @@ impl Machine {
         self.state.lock().unwrap().is_alive()
     }
 
-    /// How many changes there were.
-    pub(super) fn operations(&self) -> usize {
-        self.state.lock().unwrap().operations
-    }
-
     /// Makes of `to`, whatever is in it, what a power cut leaves of `root`.
     pub(super) fn lay_out(&self, root: &Path, to: &Path, seed: u64) {
         remove_files(to);
