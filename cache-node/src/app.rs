@@ -178,6 +178,8 @@ impl App {
             Arc::clone(&content.rights),
             Arc::clone(&metrics),
         );
+        // Before the first fill may evict anything.
+        content.store.protect(cache.protected());
         let listeners = Listeners::bind(&options).await?;
         let control = tools::prepare(&options.cache_dir, &content);
         // Only whoever holds the port makes a key: another process of this pod would take the old one's away.

@@ -14,6 +14,8 @@ use crate::oci::Digest;
 const QUARANTINE_FILES_MAX: usize = 8;
 /// The most bytes in quarantine; a larger file is removed instead.
 const QUARANTINE_BYTES_MAX: u64 = 1 << 30;
+/// Of a small capacity it may have this part.
+const QUARANTINE_SHARE_DIVISOR: u64 = 10;
 
 /// How content was found not to be what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,10 +86,12 @@ impl Shared {
     fn empty_quarantine(&self, newest: &Path) -> io::Result<()> {
         let mut files = self.layout.list_quarantine().unwrap_or_default();
         files.sort_by_key(|(path, metadata)| (path != newest, std::cmp::Reverse(metadata.accessed().ok())));
+        let (budget, _) = self.look();
+        let bytes_max = QUARANTINE_BYTES_MAX.min(budget.capacity_bytes / QUARANTINE_SHARE_DIVISOR);
         let mut bytes = 0;
         for (kept, (path, metadata)) in files.iter().enumerate() {
             bytes += allocated_bytes(metadata);
-            if kept >= QUARANTINE_FILES_MAX || bytes > QUARANTINE_BYTES_MAX {
+            if kept >= QUARANTINE_FILES_MAX || bytes > bytes_max {
                 self.layout.disk().remove(path)?;
             }
         }

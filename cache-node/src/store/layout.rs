@@ -3,7 +3,6 @@
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Disk, Error};
 use crate::oci::{Algorithm, Digest};
@@ -28,9 +27,6 @@ pub struct Layout {
     root: PathBuf,
     disk: Disk,
 }
-
-/// Makes temporary names unique within the process; `tmp/` is emptied before a process starts using it.
-static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 impl Layout {
     pub(super) fn new(root: &Path, disk: Disk) -> Self {
@@ -167,8 +163,9 @@ impl Layout {
 
     /// A name for a file on its way to its own.
     pub(super) fn temporary(&self) -> PathBuf {
-        let unique = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        self.root.join("tmp").join(unique.to_string())
+        // What an earlier process left may not have been removable.
+        let name = format!("{:016x}", fastrand::u64(..));
+        self.root.join("tmp").join(name)
     }
 
     /// Renames `from` to `to`, whose folder is made when it is the first of its kind, so that it survives a power cut.

@@ -192,7 +192,7 @@ fn a_smaller_budget_is_kept_without_anybody_asking() {
     });
     store.maintain();
     assert_eq!(store.objects().len(), 2);
-    assert!(!store.hindrance().is_some());
+    assert!(store.hindrance().is_none());
     // Others have filled the disk, as far as the configuration sees it.
     store.set_limits(CacheLimits {
         capacity: None,
