@@ -43,6 +43,20 @@ impl Scene {
         self.up.count(on_any_blob()) - asked
     }
 
+    /// What the disk lost of the file of access rights is proved anew, with no byte of content.
+    async fn prove_rights(&self) {
+        let sent = || -> u64 {
+            let digests = self.kept.contents().map(|(digest, _)| digest);
+            digests.map(|digest| self.up.body_bytes_sent(&digest)).sum()
+        };
+        let before = sent();
+        self.pull_kept().await;
+        assert!(
+            sent() - before <= self.kept.contents().count() as u64,
+            "fetched again"
+        );
+    }
+
     /// Pulls what is not in the store; it is not kept.
     async fn pull_other(&self) {
         for _ in 0..2 {
@@ -105,6 +119,7 @@ async fn a_file_system_that_turns_itself_read_only_serves_what_is_on_it() {
     scene.node.terminate().await;
     scene.disk.remount();
     scene.node.launch().await;
+    scene.prove_rights().await;
     scene.keeps_again().await;
 }
 
@@ -185,6 +200,7 @@ async fn a_file_system_that_shuts_down_costs_no_wrong_byte() {
         scene.node.kill9().await;
         scene.disk.remount();
         scene.node.launch().await;
+        scene.prove_rights().await;
         scene.keeps_again().await;
     }
 }
