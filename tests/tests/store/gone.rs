@@ -27,6 +27,8 @@ impl Scene {
             .await;
         pull(&node.url(), "v1", &kept).await;
         until_kept(&disk.path(), &kept).await;
+        // The journal goes after the blob has its name.
+        until_counted(&node, &disk.path()).await;
         Self {
             up,
             disk,
