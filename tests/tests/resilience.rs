@@ -1,7 +1,7 @@
 //! What goes wrong around a pull, and what must not go wrong in it: the bugs that other caches had (rows E1 to E24),
 //! tags whose registry fails, crashes in the middle of a fill, and a store that somebody else has touched.
 //!
-//! Rows E6, E7, E15 and E16 are about capacity, eviction and access rights, which the store does not have yet.
+//! Rows E6 and E7, capacity and eviction, are in `store.rs`; E15 and E16, access rights, in `rights.rs`.
 
 #![expect(
     clippy::unwrap_used,

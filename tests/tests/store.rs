@@ -20,6 +20,8 @@ mod kills;
 mod lock;
 #[path = "store/rot.rs"]
 mod rot;
+#[path = "store/worth.rs"]
+mod worth;
 
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,8 @@ use super::index::{Entry, IdlePartial, Index};
 use super::removal::Tallies;
 use super::trouble::{self, Trouble};
 use super::{
-    Disk, Error, Fingerprint, Layout, Lease, Room, Shared, Space, Store, allocated_bytes, lock, manifests,
-    marker, seal,
+    Disk, Error, Fingerprint, Layout, Lease, Room, Shared, Space, Store, lock, manifests, marker, partial,
+    seal,
 };
 use crate::config::{Amount, CacheLimits};
 use crate::oci::{Digest, MediaType};
@@ -130,7 +130,7 @@ impl Shared {
             Err(error) => return Err(error),
         };
         let mut index = self.index();
-        index.partials = partials.into_iter().map(idle).collect();
+        index.partials = partials.into_iter().map(|found| self.idle(found)).collect();
         self.restore(&mut index, found, media_types);
         Ok(())
     }
@@ -164,6 +164,14 @@ impl Shared {
         }
     }
 
+    fn idle(&self, (digest, metadata): (Digest, fs::Metadata)) -> (Digest, IdlePartial) {
+        let partial = IdlePartial {
+            stored_bytes: partial::stored_bytes(&self.layout, &digest),
+            since: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        };
+        (digest, partial)
+    }
+
     /// What the disk does not let us tidy up stays.
     fn put_up_with(&self, result: Result<(), Error>) -> Result<(), Error> {
         match result {
@@ -171,12 +179,4 @@ impl Shared {
             result => result,
         }
     }
-}
-
-fn idle((digest, metadata): (Digest, fs::Metadata)) -> (Digest, IdlePartial) {
-    let partial = IdlePartial {
-        stored_bytes: allocated_bytes(&metadata),
-        since: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-    };
-    (digest, partial)
 }

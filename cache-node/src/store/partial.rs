@@ -13,11 +13,13 @@ use bytes::Bytes;
 use super::admission::Reservation;
 use super::index::IdlePartial;
 use super::journal::{self, Journal};
-use super::{Disk, Error, Lease, RangeSet, Shared, allocated_bytes, seal};
+use super::{Disk, Error, Layout, Lease, RangeSet, Shared, allocated_bytes, seal};
 use crate::oci::Digest;
 
 /// How much may be written before it is recorded: what a killed process fetches again, per segment, at the most.
 const RECORD_BYTES: u64 = 1 << 20;
+/// The longest line of a journal: two words of 20 digits, and what they are.
+const RECORD_LINE_BYTES: u64 = 64;
 /// How much more room is reserved at once for a blob whose length is unknown.
 const RESERVE_STEP_BYTES: u64 = 16 << 20;
 
@@ -50,11 +52,9 @@ impl Partial {
         let (reservation, idle) = Reservation::of_idle(Arc::clone(&shared), digest);
         let opened = Self::reserve_and_open(&shared, digest, length, reservation);
         // What is left of it, which may be less than there was, is idle again.
-        if opened.is_err()
-            && let Ok(metadata) = fs::metadata(shared.layout.partial_data(digest))
-        {
+        if opened.is_err() && fs::metadata(shared.layout.partial_data(digest)).is_ok() {
             let left = IdlePartial {
-                stored_bytes: allocated_bytes(&metadata),
+                stored_bytes: stored_bytes(&shared.layout, digest),
                 since: idle.map_or_else(SystemTime::now, |idle| idle.since),
             };
             shared.index().partials.insert(*digest, left);
@@ -68,7 +68,8 @@ impl Partial {
         length: Option<u64>,
         reservation: Reservation,
     ) -> Result<Self, Error> {
-        reservation.add(length.unwrap_or(0).saturating_sub(reservation.bytes()))?;
+        let wanted = with_journal(shared, length.unwrap_or(0));
+        reservation.add(wanted.saturating_sub(reservation.bytes()))?;
         let (layout, disk) = (&shared.layout, shared.layout.disk());
         let (data_path, journal_path) = (layout.partial_data(digest), layout.partial_journal(digest));
         let file = disk
@@ -128,7 +129,7 @@ impl Partial {
     /// [`Error::NoRoom`], the disk is too full, or the journal cannot be written.
     pub fn set_length(&self, length: u64) -> Result<(), Error> {
         if let Some(reservation) = &*self.reservation() {
-            reservation.grow_to(length)?;
+            reservation.grow_to(with_journal(&self.shared, length))?;
             if length > 0 {
                 match self.disk().allocate(&self.file, length) {
                     Ok(true) => reservation.set_allocated(length),
@@ -201,10 +202,9 @@ impl Partial {
             .unwrap_or_else(PoisonError::into_inner)
             .written_end;
         // What was reserved behind it would only be a loss to others.
-        let trimmed = self.disk().set_length(&self.file, written_end);
-        if let Ok(metadata) = trimmed.and_then(|()| self.file.metadata()) {
+        if self.disk().set_length(&self.file, written_end).is_ok() && fs::metadata(&self.data_path).is_ok() {
             let idle = IdlePartial {
-                stored_bytes: allocated_bytes(&metadata),
+                stored_bytes: stored_bytes(&self.shared.layout, &self.digest),
                 since: SystemTime::now(),
             };
             self.shared.index().partials.insert(self.digest, idle);
@@ -280,6 +280,20 @@ impl Partial {
             .append(&journal.file, lines.as_bytes())
             .map_err(Error::io("write", &self.journal_path))
     }
+}
+
+/// What a blob of so many bytes takes with its journal while it is filled.
+fn with_journal(shared: &Shared, length: u64) -> u64 {
+    let block_bytes = shared.room().space.block_bytes;
+    let records_bytes = (length / RECORD_BYTES).saturating_mul(RECORD_LINE_BYTES);
+    length.saturating_add(records_bytes).saturating_add(block_bytes)
+}
+
+/// What the files of an unfinished fill take on disk.
+pub(super) fn stored_bytes(layout: &Layout, digest: &Digest) -> u64 {
+    let files = [layout.partial_data(digest), layout.partial_journal(digest)];
+    let found = files.iter().filter_map(|path| fs::metadata(path).ok());
+    found.map(|metadata| allocated_bytes(&metadata)).sum()
 }
 
 impl Drop for Partial {

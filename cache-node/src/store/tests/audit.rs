@@ -36,11 +36,11 @@ pub(super) fn audit_accounts(root: &Path, store: &Store) {
     let partials = below(&root.join("partials"));
     let (data, journals): (Vec<_>, Vec<_>) = partials.iter().partition(|(path, _)| path.ends_with(".data"));
     assert_eq!(data.len(), journals.len(), "{partials:?}");
-    let data_bytes: u64 = data.iter().map(|(_, bytes)| bytes).sum();
+    let partial_bytes: u64 = partials.iter().map(|(_, bytes)| bytes).sum();
     let idle = usage.partials;
     assert_eq!(
         (idle.objects, idle.stored_bytes),
-        (data.len() as u64, data_bytes),
+        (data.len() as u64, partial_bytes),
         "{partials:?}"
     );
     assert_eq!(below(&root.join("tmp")), []);
