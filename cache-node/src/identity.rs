@@ -9,6 +9,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::Sha256;
 
 /// The path of the challenge on the runtime's port, asked with `?challenge=CHALLENGE`.
@@ -92,10 +93,15 @@ pub fn is_challenge(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
+/// Asks the kernel and no file: an image need not have `/dev`. Up to 256 bytes come at once (getrandom(2)).
 pub(crate) fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
+    let count = getrandom(&mut bytes, GetRandomFlags::empty())?;
+    if count == BYTES {
+        Ok(bytes)
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 #[cfg(test)]

@@ -134,6 +134,9 @@ impl Cache {
     /// Keeps a verified manifest. One that cannot be kept is still an answer: the disk's trouble is not the pull's.
     async fn keep(&self, manifest: &Manifest) {
         self.inner.descriptors.learn(manifest);
+        if !self.inner.store.takes_content() {
+            return;
+        }
         let (store, kept) = (Arc::clone(&self.inner.store), manifest.clone());
         let put = tokio::task::spawn_blocking(move || store.put_manifest(&kept)).await;
         if let Ok(Err(error)) = put

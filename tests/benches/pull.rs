@@ -65,16 +65,29 @@ const HERD_TIME: Row = row("50 clients on a cold 256 MiB: all have it after", "s
 const MEMORY: Row = row("peak memory, 200 readers on 20 cold fills", "MiB", 0, false);
 const MEMORY_SLOW: Row = row("peak memory, 500 slow readers on a warm blob", "MiB", 0, false);
 
+/// `cargo bench --bench pull -- upkeep` measures the cost of eviction and scrub alone.
+const UPKEEP: &str = "upkeep";
+
 #[tokio::main]
 async fn main() -> Result<()> {
     build_cache_node()?;
     let started = Instant::now();
     let say = |what: &str| show(&format!("== {:>3} s: {what}", started.elapsed().as_secs()));
-    let mut table = Table::default();
     let files = Files::start().await?;
+    if std::env::args().all(|argument| argument != UPKEEP) {
+        show(&format!("\n{}", pulls(&files, &say).await?.render()));
+    }
+    say("the cost of eviction and scrub");
+    upkeep::run(&files).await?;
+    say("done");
+    Ok(())
+}
+
+async fn pulls(files: &Files, say: &impl Fn(&str)) -> Result<Table> {
+    let mut table = Table::default();
     for round in 1..=ROUNDS {
         say(&format!("cold and warm pulls, round {round} of {ROUNDS}"));
-        throughput(&files, round, &mut table).await?;
+        throughput(files, round, &mut table).await?;
     }
     say("first byte of a cold blob");
     for seed in 0..ROUNDS {
@@ -84,18 +97,14 @@ async fn main() -> Result<()> {
     }
     for kind in ALL {
         say(&format!("50 clients on a cold blob: {}", kind.label()));
-        herd(kind, &files, &mut table).await?;
+        herd(kind, files, &mut table).await?;
     }
     for kind in ALL.into_iter().filter(|kind| *kind != Kind::Direct) {
         say(&format!("memory: {}", kind.label()));
-        memory(kind, &files, &mut table).await?;
-        memory_slow(kind, &files, &mut table).await?;
+        memory(kind, files, &mut table).await?;
+        memory_slow(kind, files, &mut table).await?;
     }
-    show(&format!("\n{}", table.render()));
-    say("the cost of eviction and scrub");
-    upkeep::run(&files).await?;
-    say("done");
-    Ok(())
+    Ok(table)
 }
 
 async fn throughput(files: &Files, round: u64, table: &mut Table) -> Result<()> {

@@ -137,10 +137,14 @@ impl Shared {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The budget and the file system as they are now.
+    /// The budget and the file system as they are now; as they were last while another directory lies in the place of ours,
+    /// whose disk says nothing of what we hold.
     pub(super) fn look(&self) -> (Budget, Space) {
+        let space = Space::of(self.layout.root())
+            .ok()
+            .filter(|_| self.is_still_there());
         let mut room = self.room();
-        if let Ok(space) = Space::of(self.layout.root()) {
+        if let Some(space) = space {
             room.space = space;
         }
         (Budget::of(&room.limits, &room.space), room.space)

@@ -15,6 +15,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::oci::{Algorithm, MediaType};
 
+/// For tests that know themselves what is durable: thousands of directories are made and removed there in the time that a
+/// disk needs for some.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 fn store() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();

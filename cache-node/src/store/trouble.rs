@@ -105,14 +105,14 @@ impl Store {
     /// content again, and whether the directory is still there. Blocks.
     pub fn maintain(&self) {
         let shared = &self.shared;
-        if shared.is_still_there() {
-            shared.recover();
-        } else {
+        if !shared.is_still_there() {
             let gone = io::Error::from_raw_os_error(Errno::NOENT.raw_os_error());
             shared
                 .trouble
                 .note(&Error::io("find", shared.layout.root())(gone), 0);
+            return;
         }
+        shared.recover();
         shared.count_overhead();
         // For what is there something can always be done, if not enough.
         let _ = shared.make_room(None, |_| {});

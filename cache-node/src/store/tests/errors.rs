@@ -143,7 +143,7 @@ fn run(folder: &Path, errno: Errno, at: usize, is_lasting: bool) -> usize {
 
 #[test]
 fn no_operation_that_fails_does_harm() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = in_memory();
     let operations = run(folder.path(), Errno::IO, usize::MAX, false);
     assert!(operations > 100, "{operations}");
     for errno in [Errno::IO, Errno::NOSPC, Errno::ROFS, Errno::MFILE] {

@@ -172,7 +172,7 @@ fn limits(capacity_bytes: u64) -> CacheLimits {
 impl World {
     fn new() -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder: in_memory(),
             store: None,
             switch: Arc::default(),
             states: [State::Absent; BLOCKS.len()],

@@ -15,6 +15,7 @@ use fastrand::Rng;
 use rustix::io::Errno;
 
 use super::super::*;
+use super::in_memory;
 
 /// A disk writes so many bytes at once or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -305,7 +306,7 @@ impl Witness for Machine {
 /// Nothing that was synced may be missing, and what was not may be: else the tests that build on this prove nothing.
 #[test]
 fn a_power_cut_keeps_what_was_synced_and_loses_of_the_rest_now_this_now_that() {
-    let here = tempfile::tempdir().unwrap();
+    let here = in_memory();
     let machine = Machine::boot(here.path(), "1", usize::MAX);
     let disk = Disk::witnessed(Arc::clone(&machine) as Arc<dyn Witness>);
     let (kept, lost) = (here.path().join("kept"), here.path().join("lost"));
@@ -317,7 +318,7 @@ fn a_power_cut_keeps_what_was_synced_and_loses_of_the_rest_now_this_now_that() {
     disk.rename(&kept, &lost).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..200 {
-        let there = tempfile::tempdir().unwrap();
+        let there = in_memory();
         machine.lay_out(here.path(), there.path(), seed);
         let names = ["kept", "lost"].map(|name| fs::read(there.path().join(name)).ok());
         let sectors = names.iter().flatten().next().map(|bytes| (bytes[0], bytes[512]));

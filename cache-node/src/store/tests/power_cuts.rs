@@ -126,11 +126,11 @@ fn limits(capacity: u64) -> CacheLimits {
 
 impl World {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = in_memory();
         let machine = Machine::boot(folder.path(), "0", 0);
         Self {
             folder,
-            spare: tempfile::tempdir().unwrap(),
+            spare: in_memory(),
             machine,
             boots: 0,
             store: None,
@@ -145,7 +145,7 @@ impl World {
             remove_files(folder.path());
         }
         if is_new {
-            (self.folder, self.spare) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            (self.folder, self.spare) = (in_memory(), in_memory());
         }
         self.known = Default::default();
     }

@@ -64,8 +64,10 @@ impl World {
         if store.contains(&digest(item)) || !store.takes_content() {
             return change;
         }
-        change.wanted_bytes = body(item).len() as u64;
-        let partial = match store.partial(&digest(item), Some(change.wanted_bytes)) {
+        let length = body(item).len() as u64;
+        // The journal is a file too.
+        change.wanted_bytes = length + BLOCK_BYTES;
+        let partial = match store.partial(&digest(item), Some(length)) {
             Ok(partial) => partial,
             Err(error) => return self.failed(&error, change),
         };
