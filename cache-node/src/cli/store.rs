@@ -287,6 +287,10 @@ fn run_stopped(
     })?;
     let store = Store::open(directory).map_err(Error::Open)?;
     let ledger = Ledger::open(store.layout()).map_err(Error::Open)?;
+    // A running cache has learned what its manifests name.
+    for manifest in store.manifests() {
+        let _ = store.peek_manifest(&manifest);
+    }
     let store = Arc::new(store);
     let rights = Rights::open(Arc::clone(&store), PROOF_TTL).map_err(Error::Open)?;
     let tools = Tools::new(store, Arc::new(ledger), Arc::new(rights), false);

@@ -61,6 +61,11 @@ impl Tools {
         image_layout::check_layout(layout).map_err(Error::Layout)?;
         let index = unpacked.index.as_deref().ok_or_else(|| missing(INDEX_FILE))?;
         let images = image_layout::parse(index).map_err(Error::Layout)?;
+        if let Some(nameless) = images.iter().find(|image| image.name.is_none()) {
+            let what = "has no name, so that nobody could ever have it: write its whole one, such as \
+                        docker.io/library/alpine:3.20, into its annotation org.opencontainers.image.ref.name";
+            return Err(Error::Layout(format!("{} {what}", nameless.digest)));
+        }
         let images = images.into_iter();
         images
             .map(|image| self.prove(image, &unpacked.seen).map_err(Error::Layout))
@@ -176,8 +181,7 @@ impl Tools {
         let image = &proved.image;
         let digest = image.digest.to_string();
         let Some(name) = &image.name else {
-            let name = "(no name)".to_owned();
-            return Ok(output.event(Event::Imported { name, digest })?);
+            return Ok(());
         };
         for content in &proved.content {
             let repository = repository(&name.registry, &name.repository);

@@ -126,15 +126,12 @@ async fn e17_a_redirect_is_resolved_for_every_request() {
 #[tokio::test]
 async fn e17_no_address_is_stored() {
     fn all_files(folder: &Path) -> Vec<std::path::PathBuf> {
-        let entries = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let nested = entries.map(|path| {
-            if path.is_dir() {
-                all_files(&path)
-            } else {
-                vec![path]
-            }
+        let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+        let nested = entries.map(|entry| match entry.file_type().unwrap() {
+            kind if kind.is_dir() => all_files(&entry.path()),
+            kind if kind.is_file() => vec![entry.path()],
+            // The socket of the tools.
+            _ => Vec::new(),
         });
         nested.flatten().collect()
     }

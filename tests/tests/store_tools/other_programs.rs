@@ -92,8 +92,19 @@ async fn what_crane_writes_is_imported() {
     let crane = Crane::new().unwrap();
     crane.pull(&format!("{host}/acme/app:v1"), &layout).await.unwrap();
     let node = NodeProcess::builder().config(&cache_only()).start().await;
-    // crane gives no names; what has none can be had by digest only.
+    // crane gives no names, and without one nobody could be told who may have it.
+    let refused = tell(node.cache_dir(), &["import", layout.to_str().unwrap()])
+        .await
+        .bad();
+    assert!(
+        refused.contains(&image.digest) && refused.contains("ref.name"),
+        "{refused}"
+    );
+    let index = layout.join("index.json");
+    let mut named: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
+    named["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = "up.test/acme/app:v1".into();
+    std::fs::write(&index, named.to_string()).unwrap();
     let said = ask(node.cache_dir(), &["import", layout.to_str().unwrap()]).await;
     assert_eq!(said["images"][0]["digest"], image.digest);
-    pull_by_digest(&node, "acme/app", &image).await;
+    pull(&node, "acme/app", "v1", &image).await;
 }
