@@ -160,9 +160,10 @@ impl Shared {
         }
     }
 
-    /// Removes files that nobody lists any more.
+    /// Removes files that nobody lists any more, and nobody reads.
     fn remove_files(&self, victims: Vec<Victim>, removal: Removal) {
         for victim in victims {
+            self.empty(&victim);
             self.unlink(&victim);
             self.tallies.removed(removal, &victim);
         }

@@ -161,6 +161,14 @@ impl Disk {
         self.around(Operation::SetLength(file, length), || file.set_len(length))
     }
 
+    /// Takes everything out of a file and leaves its name. There may be no file.
+    pub(super) fn empty(&self, path: &Path) -> io::Result<()> {
+        match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => self.set_length(&opened?, 0),
+        }
+    }
+
     /// Reserves room for `length` bytes. False on a file system that cannot: it fills as it is written.
     pub(super) fn allocate(&self, file: &File, length: u64) -> io::Result<bool> {
         let allocated = self.around(Operation::Allocate(file, length), || {

@@ -60,13 +60,9 @@ impl Store {
         let layout = Layout::new(directory, disk);
         let lock = lock::take(layout.disk(), directory)?;
         let trouble = Trouble::default();
-        let tolerate = |result: Result<(), Error>| match result {
-            Err(error) if trouble.note(&error, 0) => Ok(()),
-            result => result,
-        };
-        tolerate(layout.make_folders())?;
-        tolerate(layout.empty_temporary())?;
-        tolerate(layout.try_write(trouble::CHECK_BYTES))?;
+        trouble.tolerate(layout.make_folders())?;
+        trouble.tolerate(layout.empty_temporary())?;
+        trouble.tolerate(layout.try_write(trouble::CHECK_BYTES))?;
         let marker = marker::adopt(&layout)?;
         let space = Space::of(directory).map_err(Error::io("ask the size of", directory))?;
         let shared = Shared {
@@ -90,45 +86,26 @@ impl Store {
 impl Shared {
     fn load(&self) -> Result<(), Error> {
         let mut found: HashMap<Digest, fs::Metadata> = HashMap::new();
-        let listed = match self.layout.list_blobs() {
-            Err(error) if self.trouble.note(&error, 0) => Vec::new(),
-            listed => listed?,
-        };
-        for (digest, metadata) in listed {
+        for (digest, metadata) in self.trouble.tolerate(self.layout.list_blobs())? {
             if seal::holds(&metadata, &digest) {
                 found.insert(digest, metadata);
-            } else {
-                tracing::error!(%digest, "a stored blob was changed while no process watched; dropped");
-                let path = self.layout.blob(&digest);
-                self.put_up_with(
-                    self.layout
-                        .disk()
-                        .remove(&path)
-                        .map_err(Error::io("remove", &path)),
-                )?;
+                continue;
             }
+            // An eviction that was cut short leaves an empty file.
+            if metadata.len() > 0 {
+                tracing::error!(%digest, "a stored blob was changed while no process watched; dropped");
+            }
+            self.tidy(&self.layout.blob(&digest))?;
         }
         let mut media_types = HashMap::new();
-        for digest in self.layout.list_manifests()? {
+        for digest in self.trouble.tolerate(self.layout.list_manifests())? {
             match manifests::media_type(&self.layout, &digest).filter(|_| found.contains_key(&digest)) {
                 Some(media_type) => drop(media_types.insert(digest, media_type)),
-                None => {
-                    let path = self.layout.manifest(&digest);
-                    self.put_up_with(
-                        self.layout
-                            .disk()
-                            .remove(&path)
-                            .map_err(Error::io("remove", &path)),
-                    )?;
-                }
+                None => self.tidy(&self.layout.manifest(&digest))?,
             }
         }
         let partials = self.layout.list_partials(|digest| found.contains_key(digest));
-        let partials = match partials {
-            Ok(partials) => partials,
-            Err(error) if self.trouble.note(&error, 0) => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let partials = self.trouble.tolerate(partials)?;
         let mut index = self.index();
         index.partials = partials.into_iter().map(|found| self.idle(found)).collect();
         self.restore(&mut index, found, media_types);
@@ -172,11 +149,9 @@ impl Shared {
         (digest, partial)
     }
 
-    /// What the disk does not let us tidy up stays.
-    fn put_up_with(&self, result: Result<(), Error>) -> Result<(), Error> {
-        match result {
-            Err(error) if self.trouble.note(&error, 0) => Ok(()),
-            result => result,
-        }
+    /// Removes what nobody needs. What the disk does not let us remove stays.
+    fn tidy(&self, path: &Path) -> Result<(), Error> {
+        let removed = self.layout.disk().remove(path);
+        self.trouble.tolerate(removed.map_err(Error::io("remove", path)))
     }
 }

@@ -246,6 +246,19 @@ impl Shortage {
 }
 
 impl Shared {
+    /// Gives back the room of a file that nobody reads: some file systems, XFS among them, free what has lost its name at a
+    /// moment of their own choice, and others would take the room before.
+    pub(super) fn empty(&self, victim: &Victim) {
+        let path = match victim {
+            Victim::Object { digest, .. } => self.layout.blob(digest),
+            Victim::Partial { digest, .. } => self.layout.partial_data(digest),
+        };
+        // It goes in any case, if later.
+        if let Err(error) = self.layout.disk().empty(&path) {
+            tracing::debug!(digest = %victim.digest(), %error, "content that is listed no more cannot be emptied");
+        }
+    }
+
     /// Removes the files of something that is listed no more, and lets others have its name again.
     pub(super) fn unlink(&self, victim: &Victim) {
         let digest = victim.digest();
@@ -299,14 +312,13 @@ impl Shared {
         if let Some(children) = index.children.get(digest) {
             return Arc::clone(children);
         }
-        let is_manifest = index
-            .get(digest)
-            .is_some_and(|entry| entry.kind() == Kind::Manifest);
+        let manifest = index.get(digest).filter(|entry| entry.kind() == Kind::Manifest);
+        // While it is held, nobody empties the file.
+        let lease = manifest.map(|entry| Arc::clone(&entry.lease));
         drop(index);
-        if is_manifest {
-            self.read_children(digest).unwrap_or_default()
-        } else {
-            Arc::default()
+        match lease {
+            Some(_) => self.read_children(digest).unwrap_or_default(),
+            None => Arc::default(),
         }
     }
 }

@@ -73,6 +73,17 @@ impl Trouble {
         true
     }
 
+    /// With nothing in the place of what the disk refuses, which is noted.
+    ///
+    /// # Errors
+    /// The one that is not the disk's fault.
+    pub(super) fn tolerate<T: Default>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        match result {
+            Err(error) if self.note(&error, 0) => Ok(T::default()),
+            result => result,
+        }
+    }
+
     fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

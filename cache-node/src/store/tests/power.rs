@@ -5,7 +5,8 @@
 //! times; a data sync: its bytes and its length; a sync of a directory: the names in it, but not its own name in the
 //! directory above. Of everything else any mixture of what was and what came since may survive: each sector of a file by
 //! itself, its length, its modification time, and each name by itself, so that a file that was renamed may have both
-//! names, or none.
+//! names, or none. One thing more is relied on: a file system gives to others what a shorter length cuts off only once that
+//! length is on the disk, as it does with what a removed name leaves; ext4 and XFS order their journals so.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -50,10 +51,14 @@ impl<T: Clone> Versions<T> {
     }
 
     fn survivor(&self, rng: &mut Rng, luck: Luck) -> &T {
+        &self.0[self.survivor_place(rng, luck)]
+    }
+
+    fn survivor_place(&self, rng: &mut Rng, luck: Luck) -> usize {
         match luck {
-            Luck::Nothing => self.0.first().unwrap(),
-            Luck::Everything => self.now(),
-            Luck::Some => &self.0[rng.usize(..self.0.len())],
+            Luck::Nothing => 0,
+            Luck::Everything => self.0.len() - 1,
+            Luck::Some => rng.usize(..self.0.len()),
         }
     }
 }
@@ -102,8 +107,12 @@ impl Inode {
         let length = self.bytes.survivor(rng, luck).len();
         let mut bytes = vec![0; length];
         for (place, sector) in bytes.chunks_mut(SECTOR_BYTES).enumerate() {
-            let source = self.bytes.survivor(rng, luck);
-            let source = source.get(place * SECTOR_BYTES..).unwrap_or_default();
+            let version = self.bytes.survivor_place(rng, luck);
+            // What a shorter length cuts off is there until that length is.
+            let mut sources = self.bytes.0[..=version].iter().rev();
+            let source =
+                sources.find_map(|bytes| bytes.get(place * SECTOR_BYTES..).filter(|rest| !rest.is_empty()));
+            let source = source.unwrap_or_default();
             let there = source.len().min(sector.len());
             sector[..there].copy_from_slice(&source[..there]);
         }
