@@ -55,6 +55,9 @@ async fn good_times(scene: &Scene) {
     scene
         .step("upstream down", pulls::upstream_down(scene, node(2)))
         .await;
+    scene
+        .step("content listed", pulls::content_is_listed(scene, node(2)))
+        .await;
 }
 
 async fn bad_times(scene: &Scene) {

@@ -54,3 +54,18 @@ pub(crate) async fn upstream_down(scene: &Scene, node: &Node) {
     scene.stop("kept-2").await;
     scene.mirror_ready().await;
 }
+
+/// The command of `docs/operations.md` finds the cache of its own container.
+pub(crate) async fn content_is_listed(scene: &Scene, node: &Node) {
+    let pods = format!(
+        "kubectl --namespace larder-system get pods --selector larder.dev/mirror=default --field-selector spec.nodeName={} --output=name",
+        node.name()
+    );
+    let list = "/cache-node store ls --repository library/kept";
+    let listed = scene
+        .shell(&format!(
+            "kubectl --namespace larder-system exec $({pods}) --container cache -- {list}"
+        ))
+        .await;
+    assert!(listed.contains("  docker.io/library/kept:1"), "{listed}");
+}

@@ -70,7 +70,6 @@ fn cache(mirror: &Validated, options: &CacheOptions) -> Container {
         format!("--listen={LOOPBACK}:{}", node.port),
         format!("--admin={LOOPBACK}:{}", node.admin_port),
         format!("--metrics=$(NODE_IP):{}", node.metrics_port),
-        format!("--cache-dir={CACHE_DIR}"),
         format!("--credentials-dir={CREDENTIALS_MOUNT}"),
         format!("--state-dir={STATE_MOUNT}"),
     ];
@@ -84,7 +83,7 @@ fn cache(mirror: &Validated, options: &CacheOptions) -> Container {
         ..Probe::default()
     };
     Container {
-        env: Some(vec![node_ip()]),
+        env: Some(vec![node_ip(), cache_dir()]),
         ports: Some(ports(node)),
         resources: Some(mirror.resources.clone()),
         volume_mounts: Some(volumes::cache_mounts(mirror, options)),
@@ -200,6 +199,15 @@ fn node_ip() -> EnvVar {
             field_ref: Some(field),
             ..EnvVarSource::default()
         }),
+    }
+}
+
+/// Not an argument, so that `cache-node store` finds it too when somebody calls it in the container.
+fn cache_dir() -> EnvVar {
+    EnvVar {
+        name: "LARDER_CACHE_DIR".to_owned(),
+        value: Some(CACHE_DIR.to_owned()),
+        value_from: None,
     }
 }
 
