@@ -53,6 +53,7 @@ pub mod larder_image;
 pub mod node;
 pub mod operator;
 mod process;
+pub mod program;
 pub mod real;
 pub mod relay;
 pub mod scripted;

@@ -1,7 +1,7 @@
 //! Runs the real `operator` program of this build against a cluster.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Call;
 use crate::process::Daemon;
+use crate::program;
 
 /// A running `operator run`. Dropping it kills it.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub fn cleanup(kubeconfig: &Path, caches: &[String], timeout: &str) -> Command {
 }
 
 fn command(kubeconfig: &Path) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(program::operator());
     command.env("KUBECONFIG", kubeconfig);
     command
 }
@@ -80,16 +81,4 @@ async fn asked(port: u16, what: &str) -> Option<(u16, String)> {
         .try_send()
         .await;
     answer.ok().map(|answer| (answer.status, answer.text()))
-}
-
-/// The binary beside this test's own executable: `target/<profile>/deps/<test>` has it in `target/<profile>/`.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this executable");
-    let mut places = test.ancestors().skip(1).take(2).map(|dir| dir.join("operator"));
-    places.find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!(
-            "no operator binary beside {}: build it first (cargo build -p operator)",
-            test.display()
-        )
-    })
 }

@@ -33,9 +33,7 @@ use tokio::process::{Child, Command};
 
 /// The program, with nothing of this process's environment that it reads.
 fn cache_node(arguments: &[&str]) -> Command {
-    let test = std::env::current_exe().unwrap();
-    // `target/<profile>/deps/<test>` has it in `target/<profile>/`.
-    let mut command = Command::new(test.ancestors().nth(2).unwrap().join("cache-node"));
+    let mut command = Command::new(larder_tests::program::cache_node());
     command
         .env_clear()
         .args(arguments)

@@ -99,6 +99,18 @@ fn image(layer_bytes: usize) -> Image {
     ImageBuilder::new().random_layer(5, layer_bytes).build()
 }
 
+/// A layer of more than one segment.
+const LAYER_BYTES: usize = 3 << 20;
+
+/// An upstream with an image in these repositories.
+async fn upstream_with(repositories: &[&str], layer_bytes: usize) -> (FakeRegistry, Image) {
+    let (up, image) = (upstream().await, image(layer_bytes));
+    for repository in repositories {
+        image.push_to(&up, repository, "v1");
+    }
+    (up, image)
+}
+
 /// The digest of an image's layer.
 fn layer(image: &Image) -> String {
     image.blobs().last().unwrap().0.clone()

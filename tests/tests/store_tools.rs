@@ -21,20 +21,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use larder_tests::prelude::*;
+use larder_tests::program;
 use serde_json::Value;
 use tokio::process::Command;
 
 const LAYER_BYTES: usize = 300_000;
-
-/// The program beside this test: `target/<profile>/deps/<test>` has it in `target/<profile>/`.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("cache-node")
-}
+/// More than sockets and pipes hold.
+const LARGE_LAYER_BYTES: usize = 24 << 20;
 
 /// `cache-node store` on this cache directory, with nothing of this process's environment.
 fn store(cache: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    let mut command = Command::new(program::cache_node());
     command
         .env_clear()
         .arg("store")
@@ -212,6 +209,17 @@ impl Scene {
     fn cache(&self) -> &Path {
         self.node.cache_dir()
     }
+}
+
+/// A node that has pulled `acme/app:v1`, with a layer that takes a while to read.
+async fn node_with_large_image() -> (NodeProcess, Image) {
+    let up = FakeRegistry::builder().start().await;
+    let image = ImageBuilder::new().uncompressed();
+    let image = image.random_layer(1, LARGE_LAYER_BYTES).build();
+    image.push_to(&up, "acme/app", "v1");
+    let node = NodeProcess::start(&mirror(&up)).await;
+    pull(&node, "acme/app", "v1", &image).await;
+    (node, image)
 }
 
 /// Changes a byte of an object and nothing that tells of it, as a rotten disk does.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::MirrorConfig;
-use super::process::binary;
+use crate::program;
 use crate::wait::until;
 
 /// A running node-config. Dropped, it is killed; what it wrote stays.
@@ -49,7 +49,10 @@ impl NodeConfigProcess {
         let document = files.path().join("mirror.yaml");
         std::fs::write(&document, config.to_yaml()).expect("write the configuration");
         let output = File::create(files.path().join("output.log")).expect("create the output file");
-        let mut words = wrapper.iter().map(Into::into).chain([binary().into_os_string()]);
+        let mut words = wrapper
+            .iter()
+            .map(Into::into)
+            .chain([program::cache_node().into_os_string()]);
         let mut command = Command::new(words.next().expect("at least the program"));
         command.args(words).arg("node-config").args(["--cache", cache]);
         for (flag, path) in [

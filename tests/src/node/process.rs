@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Disk, MirrorConfig};
 use crate::client::Call;
+use crate::program;
 
 /// How long a node may take until `/readyz` answers 200.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -110,7 +111,7 @@ impl NodeBuilder {
     /// Puts the cache directory on a disk that others have too.
     pub fn on(mut self, disk: &Disk) -> Self {
         self.cache_dir = Some(disk.mount_point());
-        self.launched_by(&disk.command(binary()))
+        self.launched_by(&disk.command(program::cache_node()))
     }
 
     /// Lets the process have so many open files and no more.
@@ -119,7 +120,7 @@ impl NodeBuilder {
         prlimit
             .arg(format!("--nofile={files}:{files}"))
             .arg("--")
-            .arg(binary());
+            .arg(program::cache_node());
         self.launched_by(&prlimit)
     }
 
@@ -253,13 +254,13 @@ impl NodeProcess {
             return command;
         }
         let Some(bytes) = self.disk_bytes else {
-            return Command::new(binary());
+            return Command::new(program::cache_node());
         };
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "sh", "-ec", ON_DISK, &bytes.to_string()])
             .arg(&self.cache_dir)
-            .arg(binary());
+            .arg(program::cache_node());
         command
     }
 
@@ -433,16 +434,4 @@ impl Drop for NodeProcess {
 )]
 fn show(text: &str) {
     eprintln!("{text}");
-}
-
-/// The binary beside this test's own executable: `target/<profile>/deps/<test>` has it in `target/<profile>/`.
-pub(super) fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this executable");
-    let mut places = test.ancestors().skip(1).take(2).map(|dir| dir.join("cache-node"));
-    places.find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!(
-            "no cache-node binary beside {}: build it first (cargo build -p cache-node)",
-            test.display()
-        )
-    })
 }

@@ -6,9 +6,7 @@ use super::*;
 
 /// Runs the program to its end; returns its exit code and what it said.
 async fn run(arguments: &[&str]) -> (i32, String) {
-    let test = std::env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("cache-node");
-    let output = tokio::process::Command::new(program)
+    let output = tokio::process::Command::new(larder_tests::program::cache_node())
         .env_clear()
         .args(arguments)
         .output()

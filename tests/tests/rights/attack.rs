@@ -60,9 +60,7 @@ async fn assert_refused(node: &InProcessNode, image: &Image, when: &str) {
 
 /// An upstream with a private image that something refers to, and the bait in what is public.
 async fn scene(layer_bytes: usize) -> (FakeRegistry, Image) {
-    let up = upstream().await;
-    let image = image(layer_bytes);
-    image.push_to(&up, PRIVATE, "v1");
+    let (up, image) = upstream_with(&[PRIVATE], layer_bytes).await;
     let size = image.blobs().last().unwrap().1.len();
     up.add_manifest(
         PUBLIC,
@@ -80,7 +78,7 @@ async fn scene(layer_bytes: usize) -> (FakeRegistry, Image) {
 
 #[tokio::test]
 async fn what_is_private_stays_so_cold_warm_and_after_a_restart() {
-    let (up, image) = scene(3 << 20).await;
+    let (up, image) = scene(LAYER_BYTES).await;
     let other = FakeRegistry::builder().start().await;
     let config = mirror(&up).registry("other.test", other.url());
     let mut node = node_with(&config, limits(HOUR)).await;
@@ -113,7 +111,7 @@ async fn what_is_private_stays_so_cold_warm_and_after_a_restart() {
 /// What is on its way is as private as what is here, and so is what was left of it.
 #[tokio::test]
 async fn what_is_private_stays_so_on_its_way() {
-    let (up, image) = scene(3 << 20).await;
+    let (up, image) = scene(LAYER_BYTES).await;
     let layer = layer(&image);
     let node = node(&up).await;
     let stall = on_blob(&layer)
@@ -140,7 +138,7 @@ async fn what_is_private_stays_so_on_its_way() {
 /// A stranger who asks first gets a refusal; the owner who asks meanwhile gets the content.
 #[tokio::test]
 async fn a_strangers_refusal_is_not_the_owners() {
-    let (up, image) = scene(3 << 20).await;
+    let (up, image) = scene(LAYER_BYTES).await;
     let layer = layer(&image);
     let node = node(&up).await;
     up.script(
@@ -157,7 +155,7 @@ async fn a_strangers_refusal_is_not_the_owners() {
 /// An answer that any request gets, as from a captive portal, is no proof.
 #[tokio::test]
 async fn a_portal_proves_nothing() {
-    let (up, image) = scene(3 << 20).await;
+    let (up, image) = scene(LAYER_BYTES).await;
     let layer = layer(&image);
     let node = node(&up).await;
     pull(&node, PRIVATE, &image).await;
@@ -179,7 +177,7 @@ async fn a_portal_proves_nothing() {
 /// A stranger's manifest that gives somebody else's layer a wrong length does not keep the owner from it.
 #[tokio::test]
 async fn a_strangers_manifest_breaks_no_pull() {
-    let (up, image) = scene(3 << 20).await;
+    let (up, image) = scene(LAYER_BYTES).await;
     let lie = bait(&layer(&image), 7);
     up.add_manifest(PUBLIC, "lie", media_type::OCI_MANIFEST, lie);
     let node = node(&up).await;
@@ -190,7 +188,7 @@ async fn a_strangers_manifest_breaks_no_pull() {
 /// Registries are strangers to each other, whatever their repositories are called.
 #[tokio::test]
 async fn two_registries_share_no_rights() {
-    let (up, image) = scene(3 << 20).await;
+    let (up, image) = scene(LAYER_BYTES).await;
     let layer = layer(&image);
     let other = FakeRegistry::builder().start().await;
     let config = mirror(&up).registry("other.test", other.url());
@@ -210,7 +208,7 @@ async fn two_registries_share_no_rights() {
 /// A registry that is never contacted has what came through it, and nothing else.
 #[tokio::test]
 async fn a_cache_only_registry_has_what_came_through_it() {
-    let (up, image) = scene(3 << 20).await;
+    let (up, image) = scene(LAYER_BYTES).await;
     let node = node(&up).await;
     pull(&node, PRIVATE, &image).await;
     let offline = registry(&up).set("/mode", "CacheOnly").set("/fallback", "None");

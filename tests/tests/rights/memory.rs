@@ -5,12 +5,8 @@ use super::*;
 /// Without any time, every answer of private content is proved first, whatever it is; public content never is.
 #[tokio::test]
 async fn a_proof_that_is_too_old_is_renewed() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE, PUBLIC], LAYER_BYTES).await;
     let layer = layer(&image);
-    for name in [PRIVATE, PUBLIC] {
-        image.push_to(&up, name, "v1");
-    }
     let node = node_with(&mirror(&up), limits(Duration::ZERO)).await;
     pull(&node, PRIVATE, &image).await;
     let before = answered(&up, on_any());
@@ -38,9 +34,7 @@ async fn a_proof_that_is_too_old_is_renewed() {
 /// A tag that never changes is still private.
 #[tokio::test]
 async fn an_immutable_tag_is_no_right() {
-    let up = upstream().await;
-    let image = image(1000);
-    image.push_to(&up, PRIVATE, "v1");
+    let (up, image) = upstream_with(&[PRIVATE], 1000).await;
     let config = MirrorConfig::new().with(registry(&up).immutable("v*").serve_stale_for("0s"));
     let node = node_with(&config, limits(HOUR)).await;
     pull(&node, PRIVATE, &image).await;
@@ -55,10 +49,8 @@ async fn an_immutable_tag_is_no_right() {
 /// A proof survives a restart, and while upstream is down it counts for `serveStaleFor` longer.
 #[tokio::test]
 async fn a_proof_outlives_a_restart_and_an_outage() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE], LAYER_BYTES).await;
     let layer = layer(&image);
-    image.push_to(&up, PRIVATE, "v1");
     let config = |stale| MirrorConfig::new().with(registry(&up).ttl("24h").serve_stale_for(stale));
     let node = node_with(&config("1h"), limits(HOUR)).await;
     pull(&node, PRIVATE, &image).await;
@@ -96,10 +88,8 @@ async fn a_proof_outlives_a_restart_and_an_outage() {
 async fn a_refusal_ends_a_proof() {
     // Clients are never challenged for their own credentials.
     for (status, refusal) in [(401, 404), (403, 403), (404, 404)] {
-        let up = upstream().await;
-        let image = image(3 << 20);
+        let (up, image) = upstream_with(&[PRIVATE], LAYER_BYTES).await;
         let layer = layer(&image);
-        image.push_to(&up, PRIVATE, "v1");
         let node = node_with(&mirror(&up), limits(Duration::ZERO)).await;
         pull(&node, PRIVATE, &image).await;
         up.clear_script();
@@ -121,10 +111,8 @@ async fn a_refusal_ends_a_proof() {
 /// A changed credential has proved nothing, and one that upstream refuses gets nothing.
 #[tokio::test]
 async fn a_changed_credential_starts_anew() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE], LAYER_BYTES).await;
     let layer = layer(&image);
-    image.push_to(&up, PRIVATE, "v1");
     let node = node(&up).await;
     pull(&node, PRIVATE, &image).await;
     assert_eq!(answered(&up, on_blob(&layer).head()), 0);
@@ -157,10 +145,8 @@ async fn a_changed_credential_starts_anew() {
 /// A Secret that is gone is no right to what it opened.
 #[tokio::test]
 async fn a_removed_credential_opens_nothing() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE], LAYER_BYTES).await;
     let layer = layer(&image);
-    image.push_to(&up, PRIVATE, "v1");
     let node = node(&up).await;
     pull(&node, PRIVATE, &image).await;
     std::fs::remove_dir_all(node.credentials_dir().join("hub")).unwrap();

@@ -8,11 +8,8 @@ const CLIENTS: usize = 50;
 /// The same layer in two private repositories: one transfer, and one HEAD for the second name, however often it is asked.
 #[tokio::test]
 async fn private_content_costs_a_second_name_one_head() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE, SISTER], LAYER_BYTES).await;
     let layer = layer(&image);
-    image.push_to(&up, PRIVATE, "v1");
-    image.push_to(&up, SISTER, "v1");
     let node = node(&up).await;
     pull(&node, PRIVATE, &image).await;
     for _ in 0..3 {
@@ -27,11 +24,8 @@ async fn private_content_costs_a_second_name_one_head() {
 /// The same for a registry that refuses HEAD: one byte.
 #[tokio::test]
 async fn where_head_is_refused_one_byte_proves_it() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE, SISTER], LAYER_BYTES).await;
     let layer = layer(&image);
-    image.push_to(&up, PRIVATE, "v1");
-    image.push_to(&up, SISTER, "v1");
     up.script(on_any_blob().head(), Action::status(405));
     up.script(on_any_manifest().head(), Action::status(405));
     let node = node(&up).await;
@@ -56,10 +50,7 @@ async fn where_head_is_refused_one_byte_proves_it() {
 /// nobody to ask.
 #[tokio::test]
 async fn public_content_costs_a_second_name_nothing() {
-    let up = upstream().await;
-    let image = image(3 << 20);
-    image.push_to(&up, PUBLIC, "v1");
-    image.push_to(&up, "public/copy", "v1");
+    let (up, image) = upstream_with(&[PUBLIC, "public/copy"], LAYER_BYTES).await;
     let node = node(&up).await;
     pull(&node, PUBLIC, &image).await;
     pull(&node, "public/copy", &image).await;
@@ -104,11 +95,9 @@ async fn fills(node: &InProcessNode) -> usize {
 /// Many clients of one name on cold private content: one transfer, whose own answer is the proof.
 #[tokio::test]
 async fn a_herd_of_one_name_needs_no_proof() {
-    for layer_bytes in [3 << 20, 1000] {
-        let up = upstream().await;
-        let image = image(layer_bytes);
+    for layer_bytes in [LAYER_BYTES, 1000] {
+        let (up, image) = upstream_with(&[PRIVATE], layer_bytes).await;
         let layer = layer(&image);
-        image.push_to(&up, PRIVATE, "v1");
         let node = node(&up).await;
         up.script(
             on_any_blob().header("Authorization", ONE),
@@ -125,11 +114,8 @@ async fn a_herd_of_one_name_needs_no_proof() {
 /// Many clients of another name on warm private content: one HEAD.
 #[tokio::test]
 async fn a_herd_of_another_name_proves_once() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE, SISTER], LAYER_BYTES).await;
     let layer = layer(&image);
-    image.push_to(&up, PRIVATE, "v1");
-    image.push_to(&up, SISTER, "v1");
     let node = node(&up).await;
     pull(&node, PRIVATE, &image).await;
     up.script(
@@ -145,11 +131,8 @@ async fn a_herd_of_another_name_proves_once() {
 /// Another name joins a running transfer once it is proved, and no second one is started.
 #[tokio::test]
 async fn a_running_transfer_is_joined_after_a_proof() {
-    let up = upstream().await;
-    let image = image(3 << 20);
+    let (up, image) = upstream_with(&[PRIVATE, SISTER], LAYER_BYTES).await;
     let layer = layer(&image);
-    image.push_to(&up, PRIVATE, "v1");
-    image.push_to(&up, SISTER, "v1");
     up.script(
         on_blob(&layer).get().header("Authorization", ONE),
         Action::pause_after(1 << 20, Duration::from_secs(1)),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cache_node::oci::{Algorithm, Digest};
+use larder_tests::program;
+use tokio::process::Command;
 use tokio::sync::watch;
 
 use super::*;
@@ -78,6 +80,17 @@ async fn two_minutes_of_kills_cost_no_wrong_byte() {
     assert!(!node.output().contains("ERROR"), "{}", node.output());
     node.terminate().await;
     everything_is_sound(node.cache_dir());
+    let verify = Command::new(program::cache_node())
+        .args(["store", "verify", "--cache-dir"])
+        .arg(node.cache_dir())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&verify.stdout);
+    assert!(
+        verify.status.success() && said.ends_with("verified: 0 condemned\n"),
+        "{verify:?}"
+    );
 }
 
 /// Pulls images until there is no node any more. Returns how many answers ended cleanly, each of which was right.

@@ -173,14 +173,7 @@ async fn purge_goes_by_the_last_use() {
 /// One who reads what is purged reads on to the end.
 #[tokio::test]
 async fn a_purge_cuts_no_reader() {
-    let up = FakeRegistry::builder().start().await;
-    let image = ImageBuilder::new()
-        .uncompressed()
-        .random_layer(1, 24 << 20)
-        .build();
-    image.push_to(&up, "acme/app", "v1");
-    let node = NodeProcess::start(&mirror(&up)).await;
-    pull(&node, "acme/app", "v1", &image).await;
+    let (node, image) = node_with_large_image().await;
     let layer = image.blobs()[1].0.clone();
     let url = format!("{}/v2/acme/app/blobs/{layer}?ns=up.test", node.url());
     let client = reqwest::Client::new();

@@ -16,7 +16,7 @@ async fn nobody_else_can_connect() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // The directories that lead to the program may be closed to others.
     let copy = dir.path().join("cache-node");
-    fs::copy(program(), &copy).unwrap();
+    fs::copy(program::cache_node(), &copy).unwrap();
     let _node = NodeProcess::builder().cache_dir(&cache).start().await;
     let metadata = fs::metadata(cache.join(SOCKET)).unwrap();
     assert!(metadata.file_type().is_socket());
@@ -104,14 +104,7 @@ async fn no_listener_knows_the_tools() {
 
 #[tokio::test]
 async fn a_cache_that_dies_meanwhile_is_said() {
-    let up = FakeRegistry::builder().start().await;
-    let image = ImageBuilder::new()
-        .uncompressed()
-        .random_layer(1, 24 << 20)
-        .build();
-    image.push_to(&up, "acme/app", "v1");
-    let mut node = NodeProcess::start(&mirror(&up)).await;
-    pull(&node, "acme/app", "v1", &image).await;
+    let (mut node, _) = node_with_large_image().await;
     // Nobody reads the pipe, so the export is under way until the end.
     let mut command = store(node.cache_dir(), &["export", "-"]);
     let mut export = command
