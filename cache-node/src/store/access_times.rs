@@ -3,8 +3,6 @@
 
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
-
 use super::Store;
 use crate::oci::Digest;
 
@@ -22,25 +20,10 @@ impl Store {
                 .collect()
         };
         for (digest, last_used) in uses {
-            let times = Timestamps {
-                last_access: timespec(last_used),
-                last_modification: Timespec {
-                    tv_sec: 0,
-                    tv_nsec: UTIME_OMIT,
-                },
-            };
-            let path = self.shared.layout.blob(&digest);
-            if let Err(error) = utimensat(CWD, &path, &times, AtFlags::empty()) {
+            let layout = &self.shared.layout;
+            if let Err(error) = layout.disk().set_accessed(&layout.blob(&digest), last_used) {
                 tracing::debug!(%digest, %error, "when it was last used is not recorded");
             }
         }
-    }
-}
-
-fn timespec(time: SystemTime) -> Timespec {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timespec {
-        tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: since.subsec_nanos().into(),
     }
 }

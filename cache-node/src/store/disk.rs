@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use rustix::io::Errno;
 
 /// One change of the files in the cache directory. What is written to a file counts for the file, whatever its name.
@@ -29,6 +29,8 @@ pub enum Operation<'a> {
     Allocate(&'a File, u64),
     /// The modification time is set.
     SetModified(&'a File, SystemTime),
+    /// The access time is set.
+    SetAccessed(&'a Path, SystemTime),
     /// The content reaches the disk, and with it all that the file system knows of the file but its names.
     Sync(&'a File),
     /// The content reaches the disk, and of the rest what is needed to read it.
@@ -161,6 +163,13 @@ impl Disk {
         self.around(Operation::SetLength(file, length), || file.set_len(length))
     }
 
+    /// Makes `bytes` all that is in the file, which is made where it is missing. A crash may leave anything in it.
+    pub(super) fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = self.open_or_create(path)?;
+        self.set_length(&file, 0)?;
+        self.write_at(&file, bytes, 0)
+    }
+
     /// Takes everything out of a file and leaves its name. There may be no file.
     pub(super) fn empty(&self, path: &Path) -> io::Result<()> {
         match OpenOptions::new().write(true).open(path) {
@@ -186,6 +195,24 @@ impl Disk {
 
     pub(super) fn set_modified(&self, file: &File, time: SystemTime) -> io::Result<()> {
         self.around(Operation::SetModified(file, time), || file.set_modified(time))
+    }
+
+    /// Sets the time of the last access, and of the rest only when it was changed.
+    pub(super) fn set_accessed(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: since.subsec_nanos().into(),
+            },
+            last_modification: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+        };
+        self.around(Operation::SetAccessed(path, time), || {
+            Ok(utimensat(CWD, path, &times, AtFlags::empty())?)
+        })
     }
 
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {

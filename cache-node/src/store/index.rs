@@ -11,7 +11,7 @@ use super::room::OBJECTS_MAX;
 use crate::oci::{Digest, MediaType};
 
 /// Requests that follow each other sooner are one use: ranges of a blob, a HEAD before its GET, a pull that is tried again.
-const ONE_USE: Duration = Duration::from_mins(10);
+pub(super) const ONE_USE: Duration = Duration::from_mins(10);
 
 /// What content is to those who name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

@@ -134,7 +134,7 @@ impl Layout {
     /// Writes `content` under `path` so that a reader, and a crash, find either all of it or what was there before.
     ///
     /// # Errors
-    /// A file operation failed; `path` is as it was.
+    /// A file operation failed; `path` is as it was, or as it is to be and may be lost in a power cut.
     pub fn write_atomically(&self, path: &Path, content: &[u8]) -> Result<File, Error> {
         self.write_and_finish(path, content, |_| Ok(()))
     }

@@ -104,10 +104,10 @@ impl Store {
     /// # Errors
     /// The note cannot be written.
     pub fn note_scrub(&self, round: &Round) -> io::Result<()> {
-        let path = self.shared.layout.scrub_position();
+        let (path, disk) = (self.shared.layout.scrub_position(), self.shared.layout.disk());
         match round.left.last() {
-            Some(next) => fs::write(path, format!("{next}\n")),
-            None => self.shared.layout.disk().remove(&path),
+            Some(next) => disk.overwrite(&path, format!("{next}\n").as_bytes()),
+            None => disk.remove(&path),
         }
     }
 }

@@ -164,6 +164,33 @@ fn after_a_power_cut_only_what_was_synced_counts() {
 }
 
 #[test]
+fn a_journal_is_not_believed_beyond_the_end_of_its_data() {
+    let (folder, store) = store();
+    let digest = sha256(b"0123456789");
+    let partial = store.partial(&digest, None).unwrap();
+    partial.set_length(10).unwrap();
+    partial.write(0, &[Bytes::from_static(b"01234567")]).unwrap();
+    partial.set_aside().unwrap();
+    drop((partial, store));
+    let data = folder
+        .path()
+        .join(format!("partials/sha256/{}.data", digest.hex()));
+    File::options()
+        .write(true)
+        .open(data)
+        .unwrap()
+        .set_len(3)
+        .unwrap();
+
+    let store = Store::open(folder.path()).unwrap();
+    let (length, present) = store.partial(&digest, None).unwrap().found();
+    assert_eq!(
+        (length, present.iter().collect::<Vec<_>>()),
+        (Some(10), vec![0..3])
+    );
+}
+
+#[test]
 fn leftovers_that_nobody_can_use_are_removed_at_start() {
     let (folder, store) = store();
     let digest = fill(&store, b"content");

@@ -242,7 +242,7 @@ impl State {
                     self.name(path, None);
                 }
             }
-            Operation::Allocate(..) | Operation::Read(_) => {}
+            Operation::Allocate(..) | Operation::SetAccessed(..) | Operation::Read(_) => {}
         }
     }
 

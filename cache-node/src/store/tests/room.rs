@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Amount, CacheLimits};
+use crate::store::index::ONE_USE;
 
 const KIB: u64 = 1 << 10;
 /// Of one object in these tests, on disk.
@@ -222,6 +223,21 @@ fn the_order_of_use_outlives_the_process() {
         store.contains(&all[0]) && store.contains(&all[1]),
         "they were used last"
     );
+}
+
+#[test]
+fn requests_of_one_pull_are_one_use() {
+    let (_folder, store) = limited(8);
+    let [once, again] = [0, 1].map(|seed| put(&store, seed).unwrap());
+    for (digest, apart) in [(&once, ONE_USE / 2), (&again, ONE_USE)] {
+        let mut index = store.shared.index();
+        let later = index.get(digest).unwrap().last_used + apart;
+        index.touch(digest, later);
+    }
+    for seed in 10..30 {
+        put(&store, seed).unwrap();
+    }
+    assert!(!store.contains(&once) && store.contains(&again));
 }
 
 #[test]
