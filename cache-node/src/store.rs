@@ -13,6 +13,7 @@ mod condemned;
 mod disk;
 #[doc(hidden)] // Public for the benchmark of the policies alone.
 pub mod eviction;
+mod headroom;
 mod index;
 mod intake;
 mod journal;
@@ -37,6 +38,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use tokio::sync::Notify;
 
 use crate::oci::Digest;
 
@@ -181,6 +184,8 @@ struct Shared {
     index: Mutex<Index>,
     /// Whenever files have been removed.
     removed: Condvar,
+    /// Whenever content has been listed.
+    grown: Notify,
     room: Mutex<Room>,
     trouble: trouble::Trouble,
     /// Whether others leave no room on the disk.
@@ -341,6 +346,7 @@ impl Shared {
             lease: Arc::clone(&lease),
         };
         self.index().insert(digest, entry);
+        self.grown.notify_one();
         lease
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Never returns.
     pub(super) async fn run(&self) {
-        tokio::join!(self.keep_room(), self.learn());
+        tokio::join!(self.keep_room(), self.keep_headroom(), self.learn());
     }
 
     async fn keep_room(&self) {
@@ -55,6 +55,15 @@ impl Upkeep {
             let figures = figures(&self.store);
             self.conditions.set(figures.is_full, Reason::DiskFull, "", "");
             self.metrics.set_store(&figures);
+        }
+    }
+
+    /// Whenever content has come, so that the next need not wait for the removals that it makes necessary.
+    async fn keep_headroom(&self) {
+        loop {
+            self.store.grown().await;
+            let store = Arc::clone(&self.store);
+            let _ = tokio::task::spawn_blocking(move || store.make_headroom()).await;
         }
     }
 

@@ -150,7 +150,7 @@ impl Shared {
         (Budget::of(&room.limits, &room.space), room.space)
     }
 
-    fn cause(&self, budget: &Budget, space: &Space, shortage: Shortage) -> Removal {
+    pub(super) fn cause(&self, budget: &Budget, space: &Space, shortage: Shortage) -> Removal {
         if shortage.objects > 0 {
             Removal::Inodes
         } else if space.available_bytes < budget.min_free_bytes.saturating_add(shortage.bytes) {
@@ -161,7 +161,7 @@ impl Shared {
     }
 
     /// Removes files that nobody lists any more, and nobody reads.
-    fn remove_files(&self, victims: Vec<Victim>, removal: Removal) {
+    pub(super) fn remove_files(&self, victims: Vec<Victim>, removal: Removal) {
         for victim in victims {
             self.empty(&victim);
             self.unlink(&victim);
@@ -170,7 +170,8 @@ impl Shared {
     }
 }
 
-fn shortage(index: &Index, budget: &Budget, space: &Space, wanted: Option<u64>) -> Shortage {
+/// What is missing for a file of `wanted` bytes more, or with `None` for what is there.
+pub(super) fn shortage(index: &Index, budget: &Budget, space: &Space, wanted: Option<u64>) -> Shortage {
     let usage = Usage {
         used_bytes: index.used_bytes(),
         unallocated_bytes: index.reserved().unallocated,

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
+
 use super::index::{Entry, IdlePartial, Index};
 use super::removal::Tallies;
 use super::trouble::{self, Trouble};
@@ -68,6 +70,7 @@ impl Store {
         let shared = Shared {
             index: Mutex::default(),
             removed: Condvar::new(),
+            grown: Notify::new(),
             room: Mutex::new(Room { limits, space }),
             trouble,
             is_pressed: AtomicBool::new(false),

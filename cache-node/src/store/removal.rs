@@ -171,7 +171,10 @@ impl Index {
         }
         for rank in Rank::ALL {
             while !left.is_none()
-                && let Some(victim) = self.least_valuable(rank, needed, pinned_bytes > pinned_bytes_max)
+                && let Some(victim) = self.least_valuable(|index, digest, entry| {
+                    Rank::of(entry.kind(), needed.contains(digest)) == rank
+                        && (pinned_bytes > pinned_bytes_max || !index.protected.pinned.contains(digest))
+                })
             {
                 if self.protected.pinned.contains(victim.digest()) {
                     pinned_bytes = pinned_bytes.saturating_sub(victim.stored_bytes());
@@ -187,22 +190,40 @@ impl Index {
         Some(victims)
     }
 
+    /// Takes off the list what is worth the least of what takes up to `bytes_max`, no fresh name needs and nobody has pinned.
+    pub(super) fn pick_spare(&mut self, needed: &HashSet<Digest>, bytes_max: u64) -> Option<Victim> {
+        let may_go = |index: &Self, digest: &Digest, entry: &Entry| {
+            entry.kind() == Kind::Layer
+                && entry.stored_bytes <= bytes_max
+                && !needed.contains(digest)
+                && !index.protected.pinned.contains(digest)
+        };
+        let victim = self.oldest_partial().or_else(|| self.least_valuable(may_go))?;
+        self.removing.insert(*victim.digest(), victim.stored_bytes());
+        Some(victim)
+    }
+
     fn stored(&self, digest: &Digest) -> u64 {
         self.get(digest).map_or(0, |entry| entry.stored_bytes)
     }
 
     fn has_enough(&self, shortage: Shortage, pinned_bytes_max: u64) -> bool {
-        let idle = self.iter().filter(|(_, entry)| !entry.is_in_use());
+        let mut idle = self.iter().filter(|(_, entry)| !entry.is_in_use());
         let (mut bytes, mut objects) = (self.idle_bytes(), self.partials.len() as u64);
-        let mut pinned_bytes = 0;
-        for (digest, entry) in idle {
+        let mut pinned_bytes: u64 = 0;
+        loop {
+            if bytes - pinned_bytes.min(pinned_bytes_max) >= shortage.bytes && objects >= shortage.objects {
+                return true;
+            }
+            let Some((digest, entry)) = idle.next() else {
+                return false;
+            };
             bytes += entry.stored_bytes;
             objects += 1;
             if self.protected.pinned.contains(digest) {
                 pinned_bytes += entry.stored_bytes;
             }
         }
-        bytes - pinned_bytes.min(pinned_bytes_max) >= shortage.bytes && objects >= shortage.objects
     }
 
     fn oldest_partial(&mut self) -> Option<Victim> {
@@ -215,14 +236,11 @@ impl Index {
         })
     }
 
-    fn least_valuable(&mut self, rank: Rank, needed: &HashSet<Digest>, may_pins_go: bool) -> Option<Victim> {
+    fn least_valuable(&mut self, may_go: impl Fn(&Self, &Digest, &Entry) -> bool) -> Option<Victim> {
         let mut queue = std::mem::take(&mut self.queue);
         let picked = queue.pick(|digest| {
-            self.get(digest).is_some_and(|entry| {
-                !entry.is_in_use()
-                    && Rank::of(entry.kind(), needed.contains(digest)) == rank
-                    && (may_pins_go || !self.protected.pinned.contains(digest))
-            })
+            let entry = self.get(digest);
+            entry.is_some_and(|entry| !entry.is_in_use() && may_go(self, digest, entry))
         });
         self.queue = queue;
         let digest = picked?;

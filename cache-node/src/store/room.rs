@@ -8,6 +8,10 @@ use crate::config::CacheLimits;
 
 /// Objects in memory cost some hundred bytes each, whatever their size.
 pub(super) const OBJECTS_MAX: usize = 500_000;
+/// More than the layers of most images have together.
+const HEADROOM_BYTES_MAX: u64 = 1 << 30;
+/// A small store gives up this share of it at the most for being ready.
+const HEADROOM_DIVISOR: u64 = 16;
 /// The files of a running fill and those of a manifest.
 const INODES_PER_OBJECT: u64 = 3;
 
@@ -121,6 +125,11 @@ impl Budget {
             bytes: over_capacity.max(too_little_free),
             objects: (too_many as u64).max(if is_counted { too_few_inodes } else { 0 }),
         }
+    }
+
+    /// What is to be free before somebody wants it, in bytes.
+    pub(super) fn headroom_bytes(&self) -> u64 {
+        HEADROOM_BYTES_MAX.min(self.capacity_bytes / HEADROOM_DIVISOR)
     }
 
     /// Whether less is free than must be.

@@ -184,10 +184,7 @@ fn a_journal_is_not_believed_beyond_the_end_of_its_data() {
 
     let store = Store::open(folder.path()).unwrap();
     let (length, present) = store.partial(&digest, None).unwrap().found();
-    assert_eq!(
-        (length, present.iter().collect::<Vec<_>>()),
-        (Some(10), vec![0..3])
-    );
+    assert_eq!((length, present.end_of_run(0), present.total()), (Some(10), 3, 3));
 }
 
 #[test]

@@ -44,6 +44,7 @@ enum Step {
     SetFull(bool),
     SetCapacity(u64),
     Maintain,
+    MakeHeadroom,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -66,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::SetFull),
         2 => (4u64..34).prop_map(Step::SetCapacity),
         2 => Just(Step::Maintain),
+        2 => Just(Step::MakeHeadroom),
     ]
 }
 
@@ -142,6 +144,7 @@ struct Change {
     added: Option<usize>,
     gone: Vec<usize>,
     is_upkeep: bool,
+    is_headroom: bool,
 }
 
 fn body(item: usize) -> Bytes {
@@ -285,7 +288,12 @@ impl World {
             if after.objects.contains_key(item) || change.gone.contains(item) {
                 continue;
             }
-            assert!(change.wanted_bytes > 0 || change.is_upkeep, "{item} is lost");
+            let is_house_kept = change.is_upkeep || change.is_headroom;
+            assert!(change.wanted_bytes > 0 || is_house_kept, "{item} is lost");
+            assert!(
+                !change.is_headroom || least(*item) == (false, false) && !self.is_pinned(*item),
+                "{item} went for what nobody wants yet"
+            );
             assert!(!change.is_refused, "{item} went in vain");
             assert!(!self.is_held(*item), "{item} was in use");
             assert!(
@@ -294,7 +302,7 @@ impl World {
             );
             let full = before.used_bytes + change.wanted_bytes;
             assert!(
-                change.is_upkeep || full > self.capacity_bytes,
+                is_house_kept || full > self.capacity_bytes,
                 "{item} went for nothing"
             );
             for other in after
@@ -330,6 +338,24 @@ impl World {
         } else {
             let most = self.capacity_bytes.max(before.used_bytes);
             assert!(after.used_bytes <= most, "{} of {most}", after.used_bytes);
+        }
+        if change.is_headroom {
+            let headroom = self.capacity_bytes / 16;
+            let went: Vec<_> = before
+                .objects
+                .keys()
+                .filter(|item| !after.objects.contains_key(item))
+                .collect();
+            let last = went
+                .iter()
+                .map(|item| before.objects[item].stored_bytes)
+                .max()
+                .unwrap_or_default();
+            assert!(last <= headroom, "{last} bytes went for {headroom}");
+            assert!(
+                went.is_empty() || after.used_bytes + headroom > self.capacity_bytes.saturating_sub(last),
+                "more went than had to"
+            );
         }
         if change.is_refused {
             let least = stays(before) + change.wanted_bytes;

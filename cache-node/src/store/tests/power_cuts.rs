@@ -205,6 +205,7 @@ impl World {
             Step::Squeeze => {
                 self.known.iter_mut().for_each(|known| known.is_promised = false);
                 store.set_limits(limits(0));
+                store.make_headroom();
                 store.maintain();
                 store.set_limits(limits(u64::MAX));
             }

@@ -166,6 +166,39 @@ fn what_a_fresh_name_needs_goes_last_and_pins_stay() {
 }
 
 #[test]
+fn headroom_is_made_of_what_nobody_needs() {
+    let (_folder, store) = limited(32);
+    let all: Vec<_> = (0..32).map(|seed| put(&store, seed).unwrap()).collect();
+    // A sixteenth is to be free.
+    let free = 2;
+    let protect = |pinned: &[Digest]| {
+        store.protect(Protected {
+            roots: [].into(),
+            pinned: pinned.iter().copied().collect(),
+        });
+    };
+    protect(&all);
+    store.make_headroom();
+    assert_eq!(store.objects().len(), 32);
+    protect(&all[1..]);
+    store.make_headroom();
+    assert!(!store.contains(&all[0]) && store.objects().len() == 31);
+    protect(&[]);
+    for _ in 0..2 {
+        store.make_headroom();
+        assert_eq!(store.objects().len(), 32 - free);
+    }
+    put(&store, 100).unwrap();
+    put(&store, 101).unwrap();
+    assert_eq!(store.tally().removed["capacity"], free as u64);
+    // Larger than what is to be free: it goes only for what is wanted.
+    let (_folder, store) = limited(8);
+    (0..8).for_each(|seed| _ = put(&store, seed).unwrap());
+    store.make_headroom();
+    assert_eq!(store.objects().len(), 8);
+}
+
+#[test]
 fn pins_beyond_their_share_are_like_others() {
     let (_folder, store) = limited(4);
     let pins: Vec<_> = (1..5).map(|seed| put(&store, seed).unwrap()).collect();

@@ -46,6 +46,13 @@ impl World {
                 self.capacity_bytes = blocks * BLOCK_BYTES;
                 self.store().set_limits(limits(self.capacity_bytes));
             }
+            Step::MakeHeadroom => {
+                self.store().make_headroom();
+                return Change {
+                    is_headroom: true,
+                    ..Change::default()
+                };
+            }
             Step::Maintain => {
                 self.store().maintain();
                 assert!(self.store().takes_content() || self.switch.is_full.load(Ordering::Relaxed));
