@@ -3,8 +3,11 @@
 use super::admission::shortage;
 use super::{Removal, Shared, Store};
 
+/// How many objects go in one call, so that a process that is to end need not wait long.
+const REMOVALS_MAX: usize = 256;
+
 impl Store {
-    /// Returns when content has been listed since it last did: that may have taken the headroom.
+    /// Returns when content has been listed since it last did, or headroom was left to be made.
     pub async fn grown(&self) {
         self.shared.grown.notified().await;
     }
@@ -17,7 +20,10 @@ impl Store {
             return;
         }
         let needed = shared.needed();
-        while let Some((removal, headroom_bytes)) = shared.lack_of_headroom() {
+        for _ in 0..REMOVALS_MAX {
+            let Some((removal, headroom_bytes)) = shared.lack_of_headroom() else {
+                return;
+            };
             // What is larger would leave the store emptier than it has to be.
             let victim = shared.index().pick_spare(&needed, headroom_bytes);
             match victim {
@@ -25,6 +31,7 @@ impl Store {
                 None => return,
             }
         }
+        shared.grown.notify_one();
     }
 }
 
