@@ -135,7 +135,7 @@ impl Store {
                 min_free_bytes = budget.min_free_bytes,
                 available_inodes = space.available_inodes,
                 min_free_inodes = budget.min_free_inodes,
-                "others fill the disk: content is not kept until they leave more of it"
+                "others fill the disk: content is not kept until they leave more of it, or cache.minFree is less"
             );
         }
         shared.is_pressed.store(is_pressed, Ordering::Relaxed);

@@ -19,7 +19,7 @@ async fn a_seeded_node_needs_no_upstream() {
         let said = tell(scene.cache(), &["export", "--repository", "acme/app", file])
             .await
             .good();
-        assert!(said.ends_with("1 images exported; 0 left out\n"), "{said}");
+        assert!(said.ends_with("1 image exported; 0 left out\n"), "{said}");
         scene.up.close();
 
         let mut node = NodeProcess::builder().config(&cache_only()).prepare();

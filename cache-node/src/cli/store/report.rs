@@ -133,12 +133,15 @@ impl Report {
     }
 
     fn sum(&self, operation: &Operation) -> String {
-        let objects = format!("{} objects, {}", self.objects, size(self.bytes));
-        let images = format!("{} images", self.images.len());
+        let objects = format!("{}, {}", counted(self.objects, "object"), size(self.bytes));
+        let images = counted(self.images.len() as u64, "image");
         match operation {
             Operation::Verify(_) => format!("{objects} verified: {} condemned\n", self.condemned.len()),
             Operation::Evict(_) => format!("{objects} freed; {} in use\n", self.in_use.len()),
-            Operation::Purge(_) => format!("{objects} removed; {} names forgotten\n", self.forgotten.len()),
+            Operation::Purge(_) => format!(
+                "{objects} removed; {} forgotten\n",
+                counted(self.forgotten.len() as u64, "name")
+            ),
             Operation::Export(_) => format!("{images} exported; {} left out\n", self.left_out.len()),
             Operation::Import => format!("{images} imported; {objects} added\n"),
             Operation::Stat | Operation::List(_) => String::new(),
@@ -165,6 +168,11 @@ pub(super) fn row(row: &Row) -> String {
     format!("{}\n", text.trim_end())
 }
 
+fn counted(count: u64, one: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{ending}")
+}
+
 /// The answer to `stat`.
 pub(super) fn stat(stat: &Stat) -> String {
     let mut lines = vec![
@@ -176,18 +184,18 @@ pub(super) fn stat(stat: &Stat) -> String {
         (
             "content".to_owned(),
             format!(
-                "{} objects, {}, {} on the disk",
-                stat.objects,
+                "{}, {}, {} on the disk",
+                counted(stat.objects, "object"),
                 size(stat.bytes),
                 size(stat.stored_bytes)
             ),
         ),
     ];
     for kind in &stat.kinds {
-        let text = format!("{} objects, {}", kind.objects, size(kind.bytes));
+        let text = format!("{}, {}", counted(kind.objects, "object"), size(kind.bytes));
         lines.push((format!("  {}", kind.kind), text));
     }
-    let unfinished = format!("{} fills, {}", stat.partials, size(stat.partial_bytes));
+    let unfinished = format!("{}, {}", counted(stat.partials, "fill"), size(stat.partial_bytes));
     let free = format!("{}, {} files", size(stat.free_bytes), stat.free_inodes);
     let budget = format!(
         "{}, with {} free",
