@@ -40,6 +40,14 @@ fn fill(store: &Store, content: &'static [u8]) -> Digest {
     digest
 }
 
+/// Begins to fill ten digits.
+fn begin(store: &Store) -> (Digest, Partial) {
+    let digest = sha256(b"0123456789");
+    let partial = store.partial(&digest, None).unwrap();
+    partial.set_length(10).unwrap();
+    (digest, partial)
+}
+
 fn files_below(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -114,9 +122,7 @@ fn a_manifest_keeps_its_media_type() {
 #[test]
 fn a_partial_continues_in_the_same_boot_from_what_was_recorded() {
     let (folder, store) = store();
-    let digest = sha256(b"0123456789");
-    let partial = store.partial(&digest, None).unwrap();
-    partial.set_length(10).unwrap();
+    let (digest, partial) = begin(&store);
     partial
         .write(0, &[Bytes::from_static(b"01"), Bytes::from_static(b"23")])
         .unwrap();
@@ -141,9 +147,7 @@ fn a_partial_continues_in_the_same_boot_from_what_was_recorded() {
 #[test]
 fn after_a_power_cut_only_what_was_synced_counts() {
     let (folder, store) = store();
-    let digest = sha256(b"0123456789");
-    let partial = store.partial(&digest, None).unwrap();
-    partial.set_length(10).unwrap();
+    let (digest, partial) = begin(&store);
     partial.write(0, &[Bytes::from_static(b"01234")]).unwrap();
     let mut present = RangeSet::default();
     present.insert(0..2);
@@ -166,9 +170,7 @@ fn after_a_power_cut_only_what_was_synced_counts() {
 #[test]
 fn a_journal_is_not_believed_beyond_the_end_of_its_data() {
     let (folder, store) = store();
-    let digest = sha256(b"0123456789");
-    let partial = store.partial(&digest, None).unwrap();
-    partial.set_length(10).unwrap();
+    let (digest, partial) = begin(&store);
     partial.write(0, &[Bytes::from_static(b"01234567")]).unwrap();
     partial.set_aside().unwrap();
     drop((partial, store));

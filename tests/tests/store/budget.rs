@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 
@@ -45,7 +45,7 @@ async fn keeps_to_its_budget_under_load(file_system: FileSystem) {
     let config = mirror(&up).capacity(&CAPACITY_BYTES.to_string());
     let node = NodeProcess::builder().config(&config).on(&disk).start().await;
 
-    let empty_bytes = disk.available_bytes();
+    let (empty_bytes, began) = (disk.available_bytes(), SystemTime::now());
     let is_over = Arc::new(AtomicBool::new(false));
     let sampler = {
         let (is_over, disk) = (Arc::clone(&is_over), Arc::clone(&disk));
@@ -57,6 +57,7 @@ async fn keeps_to_its_budget_under_load(file_system: FileSystem) {
     is_over.store(true, Ordering::Relaxed);
     let peak = sampler.await.unwrap();
     until_counted(&node, &disk.path()).await;
+    the_disk_is_told(&node, &disk, began).await;
     // What the file system needs for folders and for its own books.
     let used = empty_bytes.saturating_sub(disk.available_bytes());
     let own = used.saturating_sub(disk_usage_bytes(&disk.path()));
@@ -73,6 +74,19 @@ async fn keeps_to_its_budget_under_load(file_system: FileSystem) {
     );
     let kept = metric(&node.admin_url(), "larder_store_bytes").await;
     assert!(kept > CAPACITY_BYTES / 2, "the store was emptied: {kept}");
+}
+
+/// The metrics say what the store may take, what is free beside it, and when content last reached the disk.
+async fn the_disk_is_told(node: &NodeProcess, disk: &Disk, began: SystemTime) {
+    let told = async |name: &str| metric(&node.admin_url(), &format!("larder_store_{name}")).await;
+    assert_eq!(told("capacity_bytes").await, CAPACITY_BYTES);
+    until("nothing is reserved, and what is free is told", async || {
+        told("reserved_bytes").await == 0 && told("free_bytes").await.abs_diff(disk.available_bytes()) < MIB
+    })
+    .await;
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let while_it_ran = seconds(began)..=seconds(SystemTime::now());
+    assert!(while_it_ran.contains(&told("last_sync_timestamp_seconds").await));
 }
 
 /// The most that `used` has shown for as long as [`SAMPLE`] until it is over, in bytes.
